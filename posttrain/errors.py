@@ -1,0 +1,22 @@
+"""The one kind of error that a user of posttrain can put right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """Something in the recipe, the data or the command that the user can correct.
+
+    The command line prints each problem on a line of its own, without a traceback, and exits with
+    `EXIT_USER_ERROR`. A problem says what is wrong, where, and what to do about it.
+
+    Args:
+        problems: One message, or several that were found together.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))

@@ -1,0 +1,186 @@
+"""What a recipe may say: one frozen dataclass a section, with the default of every key.
+
+Keys that TRL or transformers already name keep their names. A key that is not here is an error; any other
+`SFTConfig` or `DPOConfig` field goes under `trainer`. This module imports nothing heavy, because a recipe is
+read before anything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewModel:
+    """A Llama made from scratch, its tokenizer trained on the text of `cpt`; for trials and tests.
+
+    Sizes are in units of the model: `vocab_size` in tokens, special tokens included; the others in dimensions.
+    """
+
+    vocab_size: int = 2048
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 4
+    max_position_embeddings: int = 1024
+    rope_theta: float = 10000.0
+    tie_word_embeddings: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model to start from.
+
+    `base` is a hub id or a folder; `new` makes one instead. `dtype` is what the forward pass computes in and what
+    checkpoints are saved in; weights that are trained are kept in `trainable_dtype`, frozen ones in `dtype`.
+    `chat_template` is a built-in name, a Jinja file, or `tokenizer` for the tokenizer's own.
+    """
+
+    base: str | None = None
+    revision: str | None = None
+    new: NewModel | None = None
+    tokenizer: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    trainable_dtype: Literal["float32", "bfloat16"] = "float32"
+    chat_template: str = "tokenizer"
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters. `merge` ends the stage with a full checkpoint instead of an adapter."""
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] | None = None
+    use_dora: bool = False
+    use_rslora: bool = False
+    bias: Literal["none", "all", "lora_only"] = "none"
+    merge: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What the three training stages share. Lengths are in tokens, batch sizes in rows as the trainer sees them.
+
+    `global_batch_size` is what one optimiser step sees over all processes; gradient accumulation follows from it.
+    `eval_steps` 0 evaluates only before and after training. `trainer` passes further fields of TRL's config
+    through, checked against it.
+    """
+
+    num_train_epochs: float = 1.0
+    max_steps: int = -1
+    global_batch_size: int = 32
+    per_device_train_batch_size: int = 1
+    per_device_eval_batch_size: int = 1
+    learning_rate: float = 1.0e-5
+    lr_scheduler_type: str = "linear"
+    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    optim: str = "adamw_torch"
+    max_length: int = 4096
+    gradient_checkpointing: bool = False
+    logging_steps: int = 10
+    eval_steps: int = 0
+    save_steps: int = 500
+    save_total_limit: int = 2
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """Plain text to pretrain on: a file or folder of .txt, .jsonl or .parquet, or a hub id."""
+
+    path: str
+    revision: str | None = None
+    split: str = "train"
+    column: str = "text"
+    language: str | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cpt(Training):
+    """Continued pretraining: text packed into blocks of `max_length` tokens, loss on every token."""
+
+    text: list[TextSource] = field(default_factory=list)
+    validation_fraction: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft(Training):
+    """Supervised fine-tuning on chats.
+
+    `loss_on: assistant` trains the assistant's text and its end-of-turn token. `packing: bfd` fills rows of
+    `max_length` by best-fit decreasing and keeps documents apart; `wrapped` cuts one stream; `none` pads.
+    """
+
+    loss_on: Literal["assistant", "all"] = "assistant"
+    packing: Literal["bfd", "wrapped", "none"] = "bfd"
+    lora: Lora | None = None
+    quantization: Literal["none", "nf4"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpo(Training):
+    """Direct preference optimisation from the SFT checkpoint, which is also its reference."""
+
+    beta: float = 0.1
+    loss_type: list[str] = field(default_factory=lambda: ["sigmoid"])
+    label_smoothing: float = 0.0
+    lora: Lora | None = None
+    quantization: Literal["none", "nf4"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Rows held out, by conversation tree or prompt: a share of them, at most `max_rows` a set."""
+
+    fraction: float = 0.05
+    max_rows: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The SFT mixture and the preference set; each entry names a source (`posttrain.data.sources`)."""
+
+    sft: list[Any] = field(default_factory=list)
+    preference: list[Any] = field(default_factory=list)
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How `posttrain run` starts the training stages: in its own process, or through accelerate.
+
+    `config` is an accelerate configuration file; `cpu` trains on the processor even where there is a GPU.
+    """
+
+    num_processes: int = 1
+    cpu: bool = False
+    config: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recipe: everything that determines a chain of stages from rows to checkpoints."""
+
+    name: str
+    seed: int = 42
+    output_dir: str = "outputs/${name}"
+    model: Model = field(default_factory=Model)
+    cpt: Cpt | None = None
+    data: Data = field(default_factory=Data)
+    sft: Sft | None = None
+    dpo: Dpo | None = None
+    launch: Launch = field(default_factory=Launch)
+    report_to: list[str] = field(default_factory=list)
