@@ -20,3 +20,18 @@ class UserError(Exception):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Interrupted(Exception):
+    """A signal stopped a stage after its state was saved; the same command goes on from there.
+
+    Args:
+        stage: The stage that was stopped.
+        step: The optimiser step at which it was saved.
+        steps: The steps it would have taken.
+        signal: The number of the signal.
+    """
+
+    def __init__(self, stage: str, step: int, steps: int, signal: int) -> None:
+        self.signal = signal
+        super().__init__(f"{stage} stopped at step {step} of {steps} and saved; the same command goes on from there")

@@ -1,0 +1,40 @@
+"""`posttrain plan`: what a run would do, and why. Starts nothing."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from posttrain.cli.options import ForceOption, OverridesArgument, RecipeArgument
+
+
+def plan(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    force: ForceOption = None,
+    resolved: Annotated[
+        bool, typer.Option("--recipe", help="Print the resolved recipe instead, and where each value came from.")
+    ] = False,
+) -> None:
+    """Say what a run would build, resume or reuse, and why; start nothing."""
+    from posttrain.recipe import load, render_resolved
+
+    changes = list(overrides or ())
+    loaded = load(recipe, changes)
+    if resolved:
+        print(render_resolved(loaded), end="")
+        return
+    from posttrain.stages import launch
+    from posttrain.stages.runner import survey
+
+    statuses = survey(loaded, force=list(force or ()))
+    for status in statuses:
+        print(f"{status.stage.name:<5} {status.state:<8} {status.folder}  ({status.reason})")
+    how = launch.plan(loaded.recipe)
+    if how.launches:
+        print(f"training runs in {how.processes} processes:")
+        for status in statuses:
+            if status.stage.trains:
+                print("  " + shlex.join(launch.launch_command(how, status.stage.name, [recipe, *changes])))

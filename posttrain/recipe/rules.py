@@ -1,0 +1,98 @@
+"""What has to agree between the sections of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posttrain.recipe.interpolation import UNRESOLVED
+from posttrain.recipe.origins import DEFAULT, Node
+from posttrain.recipe.schema import Model, Recipe
+from posttrain.recipe.suggest import nearest
+
+_SIZES = ("hidden_size", "num_attention_heads", "num_key_value_heads")
+
+
+def _at(tree: Node, key: str) -> Node | None:
+    """Return the node at a dotted key, or None where it is absent or `null`."""
+    here: Node | None = tree
+    for part in key.split("."):
+        if here is None or not isinstance(here.value, dict):
+            return None
+        here = here.value.get(part)
+    return None if here is None or here.value is None else here
+
+
+def _value(tree: Node, key: str) -> Any:
+    node = _at(tree, key)
+    return None if node is None else node.value
+
+
+def check_rules(tree: Node) -> list[str]:
+    """Return one message for each rule between sections that the recipe breaks.
+
+    Works on a tree in which single values may be wrong, so that these messages come together with those.
+    """
+    return [*_model(tree), *_data(tree), *_quantization(tree)]
+
+
+def _model(tree: Node) -> list[str]:
+    model, base, new = _at(tree, "model"), _at(tree, "model.base"), _at(tree, "model.new")
+    if model is None or not isinstance(model.value, dict):
+        return []
+    problems = []
+    # A model that nobody wrote about has no line; then the recipe as a whole is what lacks it.
+    where = tree.origin if model.origin == DEFAULT else model.origin
+    # A misspelt key is reported with what was meant.
+    misspelt = set(model.value) - set(Model.__dataclass_fields__) or any(
+        "model" in nearest(key, Recipe.__dataclass_fields__)
+        for key in set(tree.value) - set(Recipe.__dataclass_fields__)
+    )
+    if base is None and new is None and not misspelt:
+        problems.append(f"{where}: model: give base (a hub id or a folder) or new (a model made from scratch)")
+    if base is not None and new is not None:
+        problems.append(f"{new.origin}: model.new: model.base is given too; keep one of them")
+    if new is not None and _at(tree, "cpt") is None:
+        problems.append(f"{new.origin}: model.new: a new model has to be pretrained first; give a cpt section")
+    sizes = {key: _value(tree, f"model.new.{key}") for key in _SIZES}
+    if new is not None and all(type(size) is int and size > 0 for size in sizes.values()):
+        for key, divisor in (("hidden_size", "num_attention_heads"), ("num_attention_heads", "num_key_value_heads")):
+            if sizes[key] % sizes[divisor]:
+                node = new.value[key]
+                problems.append(
+                    f"{_written(new.value[key], new.value[divisor], new).origin}: model.new.{key}: "
+                    f"{node.value} is not a multiple of {divisor} {sizes[divisor]}"
+                )
+    return problems
+
+
+def _written(*nodes: Node) -> Node:
+    """Return the first node that the recipe wrote itself."""
+    return next((node for node in nodes if node.origin != DEFAULT), nodes[-1])
+
+
+def _data(tree: Node) -> list[str]:
+    problems = []
+    needs = (
+        ("sft", "data.sft", "SFT trains on chats"),
+        ("dpo", "data.preference", "DPO trains on preference pairs"),
+        ("cpt", "cpt.text", "pretraining needs text"),
+    )
+    for stage, entries, why in needs:
+        section, node = _at(tree, stage), _at(tree, entries)
+        if section is None or section.value is UNRESOLVED:
+            continue
+        if node is None or node.value == []:
+            problems.append(f"{section.origin}: {stage}: {entries} is empty; {why}, so give at least one entry")
+    return problems
+
+
+def _quantization(tree: Node) -> list[str]:
+    problems = []
+    for stage in ("sft", "dpo"):
+        node = _at(tree, f"{stage}.quantization")
+        if node is not None and node.value == "nf4" and _at(tree, f"{stage}.lora") is None:
+            problems.append(
+                f"{node.origin}: {stage}.quantization: 4-bit weights cannot be trained; give {stage}.lora to train "
+                "adapters on them, or quantization: none"
+            )
+    return problems

@@ -1,0 +1,46 @@
+"""The work of each stage: adapters from a `Context` to the functions that know nothing of stages.
+
+What is heavy is imported inside, because this module is loaded to print a plan.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from posttrain.stages.context import Context
+
+
+def data(context: Context) -> None:
+    """Build the SFT and preference rows."""
+    from posttrain.data.build import build
+
+    summary = build(context.recipe.data, context.seed, context.folder)
+    for entry, provenance in summary.provenance().items():
+        context.provenance({"entry": entry, **provenance})
+    for name, rows in summary.sets.items():
+        for source in rows.sources:
+            context.console.print(f"data  {name}  {source.describe()}", highlight=False, markup=False, soft_wrap=True)
+        counts = {"train": rows.train, "validation": rows.validation, "rejected": rows.rejected}
+        context.report({f"{name}/{key}": count for key, count in counts.items()})
+
+
+def cpt(context: Context) -> None:
+    """Pretrain the base model."""
+    from posttrain.train.cpt import train_cpt
+
+    train_cpt(context)
+
+
+def sft(context: Context) -> None:
+    """Fine-tune the base model."""
+    from posttrain.train.sft import train_sft
+
+    train_sft(context)
+
+
+def dpo(context: Context) -> None:
+    """Optimise the SFT checkpoint on preference pairs."""
+    from posttrain.train.dpo import train_dpo
+
+    train_dpo(context)

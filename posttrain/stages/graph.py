@@ -1,0 +1,177 @@
+"""The chain of stages of a recipe: what each reads, and what of the recipe determines it.
+
+A new stage is one `Stage` in `chain`, one function in `builds` and, where it has preconditions, one in `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.stages import builds, checks
+from posttrain.stages.external import External, external
+
+if TYPE_CHECKING:
+    from posttrain.recipe.schema import Recipe
+    from posttrain.stages.context import Context
+
+# Keys of a training section that leave the trained weights as they are, so that changing one rebuilds nothing.
+# (`name`, `output_dir`, `launch` and `report_to` are in no stage's part to begin with.)
+NO_EFFECT_ON_OUTPUT = {
+    "logging_steps": "how often figures are printed",
+    "eval_steps": "evaluation changes neither weights nor the order of the rows",
+    "per_device_eval_batch_size": "evaluation averages over rows, whatever their grouping",
+    "save_steps": "a run resumed from a checkpoint goes on as if it had not stopped",
+    "save_total_limit": "how many checkpoints are kept while training",
+}
+TEMPLATES = Path(__file__).resolve().parent.parent / "chat" / "templates"
+TRAINING_SECTIONS = ("cpt", "sft", "dpo")
+
+
+def no_files(recipe: Recipe) -> list[External]:
+    """Read nothing from outside."""
+    return []
+
+
+def no_problems(recipe: Recipe, world_size: int) -> list[str]:
+    """Have no preconditions."""
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step from input folders to one output folder.
+
+    Attributes:
+        name: What the command line calls it.
+        folder: Its folder in the recipe's `output_dir`.
+        inputs: Names of the stages whose folders it reads.
+        part: Picks what determines the output from the resolved recipe.
+        build: Writes the output. In a stage that trains it is called in every process, otherwise in rank 0 only.
+        files: The inputs from outside.
+        check: Problems that are known before anything is built, given the number of processes that will train.
+        trains: Whether it runs under accelerate's launcher and can be resumed.
+        version: Raised when the code comes to mean something else by the same recipe.
+    """
+
+    name: str
+    folder: str
+    inputs: tuple[str, ...] = ()
+    part: Callable[[Mapping[str, Any]], dict[str, Any]]
+    build: Callable[[Context], None]
+    files: Callable[[Recipe], list[External]] = no_files
+    check: Callable[[Recipe, int], list[str]] = no_problems
+    trains: bool = False
+    version: int = 1
+
+
+def sections(*names: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return a `Stage.part` that takes these sections whole, less `NO_EFFECT_ON_OUTPUT`."""
+
+    def part(resolved: Mapping[str, Any]) -> dict[str, Any]:
+        picked = {name: resolved[name] for name in names if name in resolved}
+        for name in TRAINING_SECTIONS:
+            if isinstance(picked.get(name), Mapping):
+                picked[name] = {key: value for key, value in picked[name].items() if key not in NO_EFFECT_ON_OUTPUT}
+        return picked
+
+    return part
+
+
+def model_files(recipe: Recipe) -> list[External]:
+    """Return the base model, its tokenizer and the chat template."""
+    model = recipe.model
+    found = [
+        external(f"model.{key}", written)
+        for key, written in (("base", model.base), ("tokenizer", model.tokenizer))
+        if written is not None
+    ]
+    if model.chat_template != "tokenizer":
+        builtin = TEMPLATES / f"{model.chat_template}.jinja"
+        path = builtin if builtin.exists() else Path(model.chat_template).expanduser()
+        found.append(External("model.chat_template", model.chat_template, path))
+    return found
+
+
+def text_files(recipe: Recipe) -> list[External]:
+    """Return the texts of `cpt`."""
+    texts = recipe.cpt.text if recipe.cpt is not None else []
+    return [external(f"cpt.text.{index}.path", text.path) for index, text in enumerate(texts)]
+
+
+def data_files(recipe: Recipe) -> list[External]:
+    """Return the sources of both sets."""
+    from posttrain.data.sources import entry_options
+
+    return [
+        external(f"data.{name}.{index}.path", entry_options(entry).path)
+        for name in ("sft", "preference")
+        for index, entry in enumerate(getattr(recipe.data, name))
+    ]
+
+
+def chain(recipe: Recipe) -> list[Stage]:
+    """Return the stages that a recipe asks for, each after its inputs."""
+    stages: list[Stage] = []
+
+    def present(*names: str) -> tuple[str, ...]:
+        have = {stage.name for stage in stages}
+        return tuple(name for name in names if name in have)
+
+    if recipe.cpt is not None:
+        stages.append(
+            Stage(
+                name="cpt",
+                folder="base",
+                part=sections("model", "cpt", "seed"),
+                files=lambda recipe: model_files(recipe) + text_files(recipe),
+                check=checks.global_batch("cpt"),
+                build=builds.cpt,
+                trains=True,
+            )
+        )
+    if recipe.data.sft or recipe.data.preference:
+        stages.append(
+            Stage(
+                name="data",
+                folder="data",
+                part=sections("data", "seed"),
+                files=data_files,
+                check=checks.readable_sources,
+                build=builds.data,
+            )
+        )
+    if recipe.sft is not None:
+        stages.append(
+            Stage(
+                name="sft",
+                folder="sft",
+                inputs=present("cpt", "data"),
+                part=sections("model", "sft", "seed"),
+                files=model_files,
+                check=checks.global_batch("sft"),
+                build=builds.sft,
+                trains=True,
+            )
+        )
+    if recipe.dpo is not None:
+        stages.append(
+            Stage(
+                name="dpo",
+                folder="instruct",
+                inputs=present("sft", "data") if recipe.sft is not None else present("cpt", "data"),
+                part=sections("model", "dpo", "seed"),
+                files=model_files,
+                check=checks.global_batch("dpo"),
+                build=builds.dpo,
+                trains=True,
+            )
+        )
+    return stages
+
+
+def stage_names(stages: Sequence[Stage]) -> list[str]:
+    """Return the names in the order of the chain."""
+    return [stage.name for stage in stages]

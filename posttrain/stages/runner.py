@@ -1,0 +1,292 @@
+"""Building the stages of a recipe: decide, lock, build, put in place."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from posttrain.errors import EXIT_USER_ERROR, Interrupted, UserError
+from posttrain.stages import checks, launch
+from posttrain.stages.context import Context
+from posttrain.stages.digest import Digests
+from posttrain.stages.fingerprint import hashed_where_masked
+from posttrain.stages.finish import put_in_place, write_manifest
+from posttrain.stages.folder import BUILDING, discard_failed, finished, leftovers, open_building
+from posttrain.stages.graph import chain
+from posttrain.stages.lock import Lock
+from posttrain.stages.manifest import MANIFEST
+from posttrain.stages.ranks import Follower, Leader, Place, place
+from posttrain.stages.selection import Selection, select
+from posttrain.stages.status import BUILDS, REFUSED, StageStatus, Survey, refusals
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from posttrain.recipe.schema import Recipe
+    from posttrain.stages.graph import Stage
+
+
+class Loaded(Protocol):
+    """What is needed of a loaded recipe."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+
+    @property
+    def name(self) -> str:
+        """The file or built-in name by which another process finds it."""
+
+    @property
+    def overrides(self) -> Sequence[str]:
+        """The `key=value` arguments with which it was loaded."""
+
+    def resolved(self, show_secrets: bool = False) -> dict[str, Any]:
+        """Return it as plain values; those from the environment are masked unless `show_secrets`."""
+
+
+def determining(loaded: Loaded) -> dict[str, Any]:
+    """Return a recipe as plain values in which those from the environment are told apart by hash, and not shown."""
+    return dict(hashed_where_masked(loaded.resolved(show_secrets=True), loaded.resolved()))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run did about one stage: `action` is `reuse`, `build`, `resume` or `rebuild`."""
+
+    stage: str
+    action: str
+    folder: Path
+
+
+@dataclass
+class _Job:
+    loaded: Loaded
+    stages: Sequence[Stage]
+    selection: Selection
+    here: Place
+    console: Console
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    @property
+    def output(self) -> Path:
+        return Path(self.recipe.output_dir)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def survey(self) -> Survey:
+        return Survey(self.stages, self.recipe, determining(self.loaded), Digests(say=self.say), self.selection.force)
+
+    def context(self, stage: Stage, building: Path, resume: bool) -> Context:
+        folders = {other.name: self.output / other.folder for other in self.stages}
+        return Context(
+            stage=stage.name,
+            recipe=self.recipe,
+            resolved=self.loaded.resolved(),
+            folder=building,
+            inputs={name: folders[name] for name in stage.inputs},
+            resume=resume,
+            rank=self.here.rank,
+            world_size=self.here.world_size,
+            console=self.console,
+        )
+
+
+def survey(loaded: Loaded, *, force: Sequence[str] = (), stages: Sequence[Stage] | None = None) -> list[StageStatus]:
+    """Say what `run` would do about each stage of a recipe, and why. Writes nothing.
+
+    Raises:
+        UserError: If the recipe names files that do not exist.
+    """
+    all_stages = list(stages) if stages is not None else chain(loaded.recipe)
+    selection = select(all_stages, from_=None, until=None, force=force)
+    missing = [problem for stage in all_stages for file in stage.files(loaded.recipe) if (problem := file.missing())]
+    if missing:
+        raise UserError(list(dict.fromkeys(missing)))
+    return Survey(all_stages, loaded.recipe, determining(loaded), Digests(), selection.force).all()
+
+
+def run(
+    loaded: Loaded,
+    *,
+    from_: str | None = None,
+    until: str | None = None,
+    only: str | None = None,
+    force: Sequence[str] = (),
+    console: Console | None = None,
+    stages: Sequence[Stage] | None = None,
+) -> list[Done]:
+    """Build the stages of a recipe that are not there yet.
+
+    A stage that is complete and was made from the same things is used as it is; an unfinished one is continued if it
+    trains and the same things determine it. Every process of a launch calls this with the same arguments; rank 0
+    decides, prints and writes, the others take part in the stages that train.
+
+    Args:
+        loaded: The recipe.
+        from_: The first stage to build; those before it must be complete.
+        until: The last one.
+        only: Both of these.
+        force: Stages to build even if they are complete, and with them what was built from them where the result
+            differs. What they had built stays in `.replaced/`. A forced build that was interrupted is continued.
+        console: Where to print; by default standard output.
+        stages: A chain to use instead of the recipe's.
+
+    Returns:
+        What was done about each stage from `from_` to `until`, in order; from ranks other than 0 nothing.
+
+    Raises:
+        UserError: If something is wrong that the user can correct; nothing has been written then, unless the message
+            is about what a stage found while it was built.
+        SystemExit: With the exit code of a launcher that failed.
+    """
+    here = place()
+    try:
+        all_stages = list(stages) if stages is not None else chain(loaded.recipe)
+        selection = select(all_stages, from_=only or from_, until=only or until, force=force)
+        concerned = [*selection.before, *selection.wanted]
+        processes = launch.world_size(loaded.recipe)
+        files = checks.missing_files(concerned, loaded.recipe)
+        if problems := files + checks.preconditions(selection.wanted, loaded.recipe, processes):
+            raise UserError(list(dict.fromkeys(problems)))
+    except UserError:
+        if here.rank == 0:
+            raise
+        raise SystemExit(EXIT_USER_ERROR) from None  # rank 0 finds the same, and says it
+    from rich.console import Console
+
+    shown = (console or Console()) if here.rank == 0 else Console(quiet=True)
+    job = _Job(loaded, concerned, selection, here, shown)
+    return _lead(job) if here.rank == 0 else _follow(job)
+
+
+def _lead(job: _Job) -> list[Done]:
+    with Leader(job.output, job.here) as leader:
+        surveyed = job.survey()
+        statuses = surveyed.all()
+        _refuse(job, statuses)
+        wanted = statuses[len(job.selection.before) :]
+        if not any(status.state in BUILDS for status in wanted):
+            for status in wanted:
+                leader.decide(status.stage.name, action="reuse")
+            folders = ", ".join(status.stage.folder for status in wanted)
+            job.say(f"nothing to do: {folders} in {job.output} are complete")
+            return [Done(status.stage.name, "reuse", status.folder) for status in wanted]
+        with Lock(job.output) as lock:
+            if lock.note:
+                job.say(lock.note)
+            leader.clear_other_launches()
+            _refuse(job, surveyed.all())  # again, now that nobody else can change it
+            return _build_all(job, surveyed, leader, lock)
+
+
+def _refuse(job: _Job, statuses: Sequence[StageStatus]) -> None:
+    problems = refusals(statuses, job.output)
+    absent = [status for status in statuses[: len(job.selection.before)] if status.state in BUILDS]
+    for status in absent:
+        command = shlex.join(["posttrain", "run", job.loaded.name, *job.loaded.overrides, "--until", status.stage.name])
+        problems.append(
+            f"{status.stage.name}: {status.reason}, and this command starts after it; build it with {command}"
+        )
+    if problems:
+        raise UserError(problems)
+
+
+def _build_all(job: _Job, surveyed: Survey, leader: Leader, lock: Lock) -> list[Done]:
+    done = []
+    rebuilt: set[str] = set()
+    for stage in job.selection.wanted:
+        status = surveyed.examine(stage, rebuilt)
+        if status.state in REFUSED:  # only now: an input was built anew and came out different
+            raise UserError(refusals([status], job.output))
+        if status.state == "reuse":
+            leader.decide(stage.name, action="reuse")
+            job.say(f"{stage.name}: {status.folder} is complete")
+        elif stage.trains and launch.plan(job.recipe).launches:
+            _launch(job, surveyed, status, lock)
+        else:
+            _build(job, status, leader)
+        if status.state == "rebuild":
+            rebuilt.add(stage.name)
+        done.append(Done(stage.name, status.state, status.folder))
+    return done
+
+
+def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
+    stage, building = status.stage, status.building
+    assert building is not None, f"the inputs of {stage.name} are not there"
+    for other in leftovers(job.output, stage.folder, building):
+        job.say(f"{stage.name}: an unfinished build from something else stays in {other}")
+    if finished(building, status.fingerprint.value) is not None:
+        leader.decide(stage.name, action="place")
+    else:
+        times = {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        clock = time.monotonic()
+        resume = open_building(building, resumable=stage.trains)
+        leader.decide(stage.name, action="build", building=building.name, resume=resume)
+        job.say(f"{stage.name}: {'continuing' if resume else 'building'} {status.folder} ({status.reason})")
+        context = job.context(stage, building, resume)
+        try:
+            stage.build(context)
+        except UserError:
+            discard_failed(building, keep_files=stage.trains)
+            raise
+        if stage.trains:
+            leader.wait_for_builds(stage.name)
+        write_manifest(context, status, {**times, "seconds": round(time.monotonic() - clock, 1)})
+    if kept := put_in_place(building, status.folder):
+        job.say(f"{stage.name}: what was in {status.folder} is kept in {kept}")
+    leader.done(stage.name)
+
+
+def _launch(job: _Job, surveyed: Survey, status: StageStatus, lock: Lock) -> None:
+    stage = status.stage
+    arguments = [job.loaded.name, *job.loaded.overrides]
+    if status.state == "rebuild":
+        arguments += ["--force", stage.name]
+    command = launch.launch_command(launch.plan(job.recipe), stage.name, arguments)
+    job.say(f"{stage.name}: {shlex.join(command)}")
+    before = _written(status)
+    code = launch.run_launched(command, launch.launch_environment(job.recipe, lock), lock)
+    if code != 0:
+        job.say(f"{stage.name}: the launcher ended with exit code {code}; the same command goes on from there")
+        raise SystemExit(code if code > 0 else 128 - code)
+    after = surveyed.examine(stage)
+    if _written(after) in (None, before):
+        raise RuntimeError(f"{stage.name}: the launcher ended without an error, but {status.folder} was not built")
+
+
+def _written(status: StageStatus) -> tuple[int, int] | None:
+    try:
+        stat = (status.folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _follow(job: _Job) -> list[Done]:
+    with Follower(job.output, job.here) as follower:
+        for stage in job.selection.wanted:
+            decision = follower.decision(stage.name)
+            if decision.get("action") == "build" and stage.trains:
+                context = job.context(stage, job.output / BUILDING / decision["building"], decision["resume"])
+                try:
+                    stage.build(context)
+                except UserError as error:  # rank 0 meets the same and says it, or says that this process failed
+                    follower.fail(str(error))
+                    raise SystemExit(EXIT_USER_ERROR) from None
+                except Interrupted as error:
+                    raise SystemExit(128 + error.signal) from None
+                follower.built(stage.name)
+            if decision.get("action") in ("build", "place"):
+                follower.wait_until_done(stage.name)
+    return []

@@ -1,0 +1,54 @@
+"""Which stages of a chain a command is about."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from posttrain.errors import UserError
+
+if TYPE_CHECKING:
+    from posttrain.stages.graph import Stage
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A chain in three parts: what must be there already, what is asked for, and what to rebuild of that."""
+
+    before: list[Stage]
+    wanted: list[Stage]
+    force: frozenset[str]
+
+
+def select(stages: Sequence[Stage], *, from_: str | None, until: str | None, force: Sequence[str]) -> Selection:
+    """Return the part of a chain between two stages, both included.
+
+    Raises:
+        UserError: If a name is no stage of this chain, the range is empty, or a stage to rebuild is outside it.
+    """
+    names = [stage.name for stage in stages]
+    asked = [("--from", from_), ("--until", until), *(("--force", name) for name in force)]
+    problems = [_unknown(option, name, names) for option, name in asked if name is not None and name not in names]
+    if not names:
+        problems = ["the recipe asks for no stage; give it a section cpt, data, sft or dpo"]
+    if problems:
+        raise UserError(problems)
+    first = names.index(from_) if from_ is not None else 0
+    last = names.index(until) if until is not None else len(names) - 1
+    if first > last:
+        raise UserError(f"--from {from_} comes after --until {until}; the order is {', '.join(names)}")
+    outside = [name for name in force if not first <= names.index(name) <= last]
+    if outside:
+        wanted = ", ".join(names[first : last + 1])
+        raise UserError(
+            [f"--force {name}: this command is about {wanted} only; force one of these" for name in outside]
+        )
+    return Selection(list(stages[:first]), list(stages[first : last + 1]), frozenset(force))
+
+
+def _unknown(option: str, name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{option} {name}: the recipe has no such stage, only {', '.join(names)}{hint}"

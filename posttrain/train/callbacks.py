@@ -1,0 +1,100 @@
+"""Stopping on a signal, and the check of number types at the first step."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+COMPLETE = "complete"  # marks a checkpoint folder that was written to its end
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C and SIGTERM save a checkpoint at the end of the step and stop the training.
+
+    A second Ctrl-C stops at once. With several processes, all stop at the same step, whichever got the signal.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._receive)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        number = self.received or 0
+        if args.world_size > 1:
+            shared = torch.tensor(number, device=args.device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            number = int(shared)
+        if number:
+            self.received = number
+            control.should_save = True
+            control.should_training_stop = True
+
+    def restore(self) -> None:
+        """Give the signals back to whoever handled them before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+class MarkCheckpoints(TrainerCallback):
+    """Marks each checkpoint once all of it is on disk, so that one cut off in the middle is never resumed from."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            (folder / COMPLETE).touch()
+
+
+class CheckDtypes(TrainerCallback):
+    """Asserts at the first step that what is trained, and its optimiser state, have the dtypes the recipe says.
+
+    Args:
+        trainable: The dtype of every weight that is trained.
+        optimiser: The dtype of the moments, or None where the optimiser chooses its own (8-bit ones).
+    """
+
+    def __init__(self, trainable: torch.dtype, optimiser: torch.dtype | None) -> None:
+        self.trainable = trainable
+        self.optimiser = optimiser
+        self.lines: list[str] = []
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.lines:
+            return
+        weights: Counter[tuple[str, torch.dtype]] = Counter()
+        for name, parameter in kwargs["model"].named_parameters():
+            if parameter.requires_grad and parameter.dtype != self.trainable:
+                raise RuntimeError(
+                    f"{name} is trained in {parameter.dtype}, and model.trainable_dtype says {self.trainable}"
+                )
+            weights["trained" if parameter.requires_grad else "frozen", parameter.dtype] += parameter.numel()
+        moments: Counter[torch.dtype] = Counter()
+        for states in getattr(kwargs["optimizer"], "state", {}).values():
+            for value in states.values():
+                if isinstance(value, torch.Tensor) and value.numel() > 1:
+                    moments[value.dtype] += value.numel()
+        if self.optimiser is not None and set(moments) - {self.optimiser}:
+            raise RuntimeError(f"the optimiser's state is in {sorted(map(str, moments))}, expected {self.optimiser}")
+        self.lines = [f"{_millions(count)} weights {kind} in {dtype}" for (kind, dtype), count in weights.items()]
+        self.lines += [f"{_millions(count)} numbers of optimiser state in {dtype}" for dtype, count in moments.items()]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.2f}M"

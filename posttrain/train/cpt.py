@@ -1,0 +1,81 @@
+"""The cpt stage: continued pretraining on plain text, or the first training of a new small model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from posttrain.errors import UserError
+from posttrain.train.curves import draw_loss
+from posttrain.train.finish import save_checkpoint
+from posttrain.train.loop import fit, last_checkpoint, quiet_libraries, say
+from posttrain.train.model import check_embedding, load_model, new_model
+from posttrain.train.text import blocks, load_text
+from posttrain.train.tokenizer import load_tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from posttrain.stages.context import Context
+
+
+def train_cpt(context: Context) -> None:
+    """Train the base checkpoint; every process calls it.
+
+    Raises:
+        UserError: If there is not text enough for one global batch, or the model and its tokenizer do not fit.
+        Interrupted: If a signal stopped the training.
+    """
+    from posttrain.train.trl import SupervisedTrainer, sft_arguments
+
+    recipe, settings = context.recipe, context.recipe.cpt
+    assert settings is not None
+    quiet_libraries()
+    train, held_out = load_text(settings, recipe.seed)
+    if recipe.model.new is not None:
+        tokenizer = train_tokenizer(train, recipe.model.new.vocab_size, recipe.model.chat_template)
+        model = new_model(recipe.model.new, tokenizer, recipe.seed)
+    else:
+        assert recipe.model.base is not None
+        tokenizer = load_tokenizer(recipe.model.tokenizer or recipe.model.base, recipe.model)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # blocks are full, so nothing is padded
+        model = load_model(recipe.model.base, recipe.model, dtype=recipe.model.trainable_dtype)
+        check_embedding(model, tokenizer, recipe.model.base)
+    rows, left_over = blocks(train, tokenizer, settings.max_length, recipe.seed)
+    evaluation, _ = blocks(held_out, tokenizer, settings.max_length, recipe.seed)
+    if len(rows) < settings.global_batch_size:
+        raise UserError(
+            f"cpt.text: the text makes {len(rows)} rows of {settings.max_length} tokens, "
+            f"fewer than one global batch of {settings.global_batch_size}; add text or lower cpt.max_length"
+        )
+    say(
+        context,
+        f"{len(train):,} documents, {len(rows):,} rows of {settings.max_length} tokens, "
+        f"{left_over} tokens left over; {len(held_out):,} documents held out",
+    )
+    resume = last_checkpoint(context.work) if context.resume else None
+    trainer = SupervisedTrainer(
+        model=model,
+        args=sft_arguments(
+            settings,
+            recipe,
+            folder=context.work,
+            world_size=context.world_size,
+            eval_on_start=bool(len(evaluation)) and resume is None,
+        ),
+        train_dataset=rows,
+        eval_dataset=evaluation if len(evaluation) else None,
+        processing_class=tokenizer,
+    )
+    outcome = fit(trainer, context, stage="cpt", settings=settings, resume=resume)
+    save_checkpoint(
+        trainer,
+        context.folder,
+        model=recipe.model,
+        lora=None,
+        base=recipe.model.base or "",
+        base_name=recipe.model.base or "",
+        tokenizer=tokenizer,
+        template=None,
+        probe=[],
+    )
+    if context.rank == 0:
+        draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: continued pretraining")
+    context.report(outcome.metrics() | {"rows": len(rows), "left_over_tokens": left_over})

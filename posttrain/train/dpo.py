@@ -1,0 +1,111 @@
+"""The dpo stage: direct preference optimisation from the SFT checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.train.curves import draw_loss, draw_margin
+from posttrain.train.dataset import encode_preference, require_rows, write_refused
+from posttrain.train.finish import save_checkpoint
+from posttrain.train.loop import fit, last_checkpoint, quiet_libraries, say
+from posttrain.train.lora import load_adapter, lora_config
+from posttrain.train.model import check_embedding, is_adapter, load_model
+from posttrain.train.tokenizer import equip, load_tokenizer
+
+if TYPE_CHECKING:
+    from posttrain.recipe.schema import Dpo, Recipe
+    from posttrain.stages.context import Context
+
+
+def _policy(recipe: Recipe, settings: Dpo, sft: str | Path, base: str | Path, device: Any) -> tuple[Any, Any]:
+    """Load the policy, and the reference where it is a model of its own.
+
+    An adapter from the SFT stage is trained on, or merged into its base if DPO trains all weights. The reference
+    is the SFT model: a second copy for full weights; with LoRA the same model with the adapter off, or with a
+    frozen copy of the SFT adapter.
+    """
+    lora = settings.lora is not None
+    dtype = recipe.model.dtype if lora else recipe.model.trainable_dtype
+
+    def load(path: str | Path) -> Any:
+        return load_model(path, recipe.model, dtype=dtype, quantization=settings.quantization, device=device)
+
+    def merged() -> Any:
+        # PEFT froze the base when it put the adapter on
+        return load_adapter(load(base), Path(sft), trainable=False).merge_and_unload().requires_grad_(True)
+
+    if not is_adapter(sft):
+        return load(sft), None if lora else load(sft)
+    if lora:
+        return load_adapter(load(base), Path(sft), trainable=True), None
+    return merged(), merged()
+
+
+def train_dpo(context: Context) -> None:
+    """Train the Instruct checkpoint; every process calls it.
+
+    Raises:
+        UserError: If no pair is left to train on.
+        Interrupted: If a signal stopped the training.
+    """
+    import accelerate
+
+    from posttrain.train.trl import PreferenceTrainer, dpo_arguments
+
+    recipe, settings = context.recipe, context.recipe.dpo
+    assert settings is not None
+    quiet_libraries()
+    origin = context.inputs.get("cpt") or recipe.model.base
+    assert origin is not None
+    sft = context.inputs.get("sft") or origin
+    tokenizer = load_tokenizer(sft, recipe.model)
+    template = equip(tokenizer, recipe.model)
+    folder = context.inputs["data"] / "preference"
+    rows, tally = encode_preference(folder / "train.parquet", tokenizer, template, max_length=settings.max_length)
+    require_rows(tally, "preference", folder / "train.parquet")
+    evaluation, held_out = encode_preference(
+        folder / "validation.parquet", tokenizer, template, max_length=settings.max_length
+    )
+    say(context, f"training: {tally.describe()}")
+    say(context, f"held out: {held_out.describe()}")
+    device = accelerate.PartialState(cpu=recipe.launch.cpu).device
+    policy, reference = _policy(recipe, settings, sft, origin, device)
+    check_embedding(policy, tokenizer, sft)
+    continued = is_adapter(sft) and settings.lora is not None
+    resume = last_checkpoint(context.work) if context.resume else None
+    trainer = PreferenceTrainer(
+        model=policy,
+        ref_model=reference,
+        args=dpo_arguments(
+            settings,
+            recipe,
+            folder=context.work,
+            world_size=context.world_size,
+            eval_on_start=bool(len(evaluation)) and resume is None,
+        ),
+        train_dataset=rows,
+        eval_dataset=evaluation if len(evaluation) else None,
+        processing_class=tokenizer,
+        peft_config=lora_config(settings.lora) if settings.lora is not None and not continued else None,
+    )
+    outcome = fit(trainer, context, stage="dpo", settings=settings, resume=resume)
+    del policy, reference
+    below_adapter = origin if continued else sft
+    differences = save_checkpoint(
+        trainer,
+        context.folder,
+        model=recipe.model,
+        lora=settings.lora,
+        base=below_adapter,
+        base_name="../sft" if sft != origin and not continued else recipe.model.base or "../base",
+        tokenizer=tokenizer,
+        template=template,
+        probe=rows[0]["prompt_ids"] + rows[0]["chosen_ids"],
+    )
+    if context.rank == 0:
+        write_refused([tally, held_out], context.folder / "rejected.parquet")
+        draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: DPO")
+        draw_margin(outcome.history, context.folder / "reward_margin.png", f"{recipe.name}: DPO")
+    refused = dict(tally.reasons() + held_out.reasons())
+    context.report(outcome.metrics() | differences | {"pairs": tally.kept, "refused": refused})

@@ -1,0 +1,125 @@
+"""One training run of a stage: resume, train, evaluate, and say what came out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.errors import Interrupted
+
+if TYPE_CHECKING:
+    from posttrain.recipe.schema import Training
+    from posttrain.stages.context import Context
+
+HISTORY = "history.json"  # the trainer's log, with times in it, so it is left out of the digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run left: its log history, and the held-out figures before and after."""
+
+    history: list[dict[str, Any]]
+    before: dict[str, float]
+    after: dict[str, float]
+    totals: dict[str, float]
+    steps: int
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the figures for the manifest; names of held-out ones say `before` or `after`."""
+        held_out = {
+            f"{when}/{key.removeprefix('eval_')}": round(value, 6)
+            for when, values in (("before", self.before), ("after", self.after))
+            for key, value in values.items()
+        }
+        return {"steps": self.steps, **self.totals, **held_out}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the latest checkpoint that was written to its end, and remove those that were not."""
+    from posttrain.train.callbacks import COMPLETE
+
+    found = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            found.append((int(checkpoint.name.rpartition("-")[2]), checkpoint))
+        else:
+            shutil.rmtree(checkpoint)
+    return max(found)[1] if found else None
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars and hints of the libraries that would break into the stage's own output."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    # transformers renamed the field that TRL 1.16 sets; bitsandbytes offers a kernel package it can do without
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.addFilter(lambda record: "kernels-community" not in record.getMessage())
+
+
+def say(context: Context, text: str) -> None:
+    """Print a line of a stage's output, from the main process."""
+    context.console.print(f"{context.stage}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def fit(trainer: Any, context: Context, *, stage: str, settings: Training, resume: Path | None) -> Outcome:
+    """Train, then evaluate; both on every process.
+
+    The first evaluation, before any step, is part of the trainer's own start and is found in the log history, also
+    that of a run that was resumed.
+
+    Args:
+        trainer: A trainer of `posttrain.train.trl`.
+        context: The stage's context; the main process writes `history.json` into its folder.
+        settings: The stage's section of the recipe.
+        resume: The checkpoint to go on from, or None to start at step 0.
+
+    Raises:
+        Interrupted: If a signal stopped the training; the checkpoint has been saved.
+    """
+    import torch
+    from transformers import PrinterCallback
+
+    from posttrain.train.callbacks import CheckDtypes, MarkCheckpoints, StopOnSignal
+    from posttrain.train.progress import ShowProgress
+
+    trainable = getattr(torch, context.recipe.model.trainable_dtype)
+    trainer.restore_trainable_dtype(trainable)
+    stop, progress = StopOnSignal(), ShowProgress(stage, context.console)
+    dtypes = CheckDtypes(trainable, trainable if settings.optim.startswith("adamw_torch") else None)
+    trainer.remove_callback(PrinterCallback)
+    for callback in (stop, progress, dtypes, MarkCheckpoints()):
+        trainer.add_callback(callback)
+    trainer.throughput.start()
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        progress.close()
+        stop.restore()
+    trainer.throughput.rates(trainer.accelerator, None)  # counts what came after the last log
+    state = trainer.state
+    if stop.received is not None and state.global_step < state.max_steps:
+        raise Interrupted(stage, state.global_step, state.max_steps, stop.received)
+    after = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    evaluated = (entry for entry in state.log_history if "eval_loss" in entry)
+    before: dict[str, float] = next((entry for entry in evaluated if entry["step"] == 0), {})
+    if trainer.is_world_process_zero():
+        for line in dtypes.lines:
+            say(context, line)
+        (context.folder / HISTORY).write_text(json.dumps(state.log_history, indent=1, sort_keys=True) + "\n")
+    context.leave_out_of_digest(HISTORY)
+    return Outcome(
+        history=state.log_history,
+        before={key: value for key, value in before.items() if key in after},
+        after=after,
+        totals=trainer.throughput.summary(),
+        steps=state.global_step,
+    )

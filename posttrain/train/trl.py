@@ -1,0 +1,301 @@
+"""All that the project knows of TRL's and transformers' trainers; an upgrade of either touches this module.
+
+The trainers get rows that are already token ids, so TRL's own preparation is skipped. What is overridden here:
+evaluation (weighted by token or by pair, the same for any batch size and number of processes), throughput,
+the check that DPO starts at ln 2, and the side effects of TRL that a build must not have (telemetry, model cards).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import TrainingArguments
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.data_utils import pack_dataset
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer.utils import use_adapter
+
+from posttrain.recipe.schema import Cpt, Dpo, Recipe, Sft, Training
+from posttrain.train.batch import accumulation_steps
+from posttrain.train.dataset import IGNORED
+from posttrain.train.throughput import Throughput, flops_per_token
+
+LN2 = math.log(2.0)
+LN2_TOLERANCE = 1e-3
+_POSITIONS = 256
+
+
+def pack(dataset: Dataset, length: int, strategy: str) -> Dataset:
+    """Pack rows of `input_ids` and `labels` into rows of at most `length` tokens.
+
+    `bfd` adds `seq_lengths`, from which the collator makes the position ids that keep documents apart.
+    """
+    return pack_dataset(dataset, length, strategy)
+
+
+def score_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probability of each label, and whether it was the most likely token.
+
+    Args:
+        logits: Of shape (rows, length, vocabulary), any floating dtype.
+        labels: Of shape (rows, length), not shifted; `IGNORED` where there is none.
+
+    Returns:
+        Two tensors of shape (rows, length - 1), float32 and bool, zero at ignored positions.
+    """
+    logits, labels = logits[:, :-1], labels[:, 1:]
+    counted = labels != IGNORED
+    targets = labels.masked_fill(~counted, 0)
+    log_probs, hits = [], []
+    for start in range(0, labels.shape[1], _POSITIONS):  # float32 copies of a few positions at a time
+        part = logits[:, start : start + _POSITIONS].float()
+        target = targets[:, start : start + _POSITIONS]
+        log_probs.append(part.gather(-1, target[..., None]).squeeze(-1) - part.logsumexp(-1))
+        hits.append(part.argmax(-1) == target)
+    return torch.cat(log_probs, 1).masked_fill(~counted, 0.0), torch.cat(hits, 1) & counted
+
+
+def _common_arguments(
+    settings: Training, recipe: Recipe, folder: Path, world_size: int, eval_on_start: bool
+) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.num_train_epochs,
+        "max_steps": settings.max_steps,
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "per_device_eval_batch_size": settings.per_device_eval_batch_size,
+        "gradient_accumulation_steps": accumulation_steps(settings, world_size),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "lr_scheduler_kwargs": dict(settings.lr_scheduler_kwargs),
+        "warmup_steps": settings.warmup_ratio,  # transformers 5 reads a value below 1 as a share of the steps
+        "weight_decay": settings.weight_decay,
+        "adam_beta1": settings.adam_beta1,
+        "adam_beta2": settings.adam_beta2,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": settings.optim,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": recipe.model.dtype == "bfloat16",
+        "fp16": recipe.model.dtype == "float16",
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "logging_steps": settings.logging_steps,
+        "logging_first_step": True,
+        "eval_on_start": eval_on_start,
+        "eval_strategy": "steps" if settings.eval_steps else "no",
+        "eval_steps": settings.eval_steps or None,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": settings.save_total_limit,
+        "use_cpu": recipe.launch.cpu or not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "disable_tqdm": True,  # posttrain.train.progress shows the progress
+        "report_to": list(recipe.report_to),
+        "remove_unused_columns": True,
+    }
+
+
+def sft_arguments(
+    settings: Sft | Cpt, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool
+) -> SFTConfig:
+    """Return TRL's configuration for supervised training or continued pretraining on prepared rows."""
+    packing = settings.packing if isinstance(settings, Sft) else "wrapped"
+    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start)
+    fields |= {
+        "max_length": settings.max_length,
+        "packing": packing != "none",
+        "packing_strategy": "bfd" if packing == "none" else packing,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "loss_type": "nll",
+    }
+    return SFTConfig(**(fields | dict(settings.trainer)))
+
+
+def dpo_arguments(settings: Dpo, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool) -> DPOConfig:
+    """Return TRL's configuration for DPO on prepared pairs."""
+    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start)
+    fields |= {
+        "max_length": settings.max_length,
+        "beta": settings.beta,
+        "loss_type": list(settings.loss_type),
+        "label_smoothing": settings.label_smoothing,
+    }
+    return DPOConfig(**(fields | dict(settings.trainer)))
+
+
+class _BuildTrainer:
+    """What both trainers share. A mixin, placed before the TRL trainer."""
+
+    args: TrainingArguments
+    slots_per_row: int | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.throughput = Throughput()
+        self._flops: float | None = None
+        super().__init__(*args, **kwargs)
+
+    def _send_telemetry(self) -> None:
+        """Send nothing: a build does not report to anyone."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing: TRL's card lists its tags in set order, so a checkpoint would differ from run to run."""
+
+    def restore_trainable_dtype(self, dtype: torch.dtype) -> None:
+        """Put trained weights back into `dtype`: TRL turns the adapters of a quantised model to bfloat16."""
+        for parameter in self.model.parameters():  # type: ignore[attr-defined]
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        rows, length = inputs["input_ids"].shape
+        self.throughput.count(inputs, rows * length if self.slots_per_row is None else self._slots(inputs))
+        return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+
+    def _slots(self, inputs: dict[str, Any]) -> int:
+        # A packed batch is one row of several blocks laid end to end; each had room for `slots_per_row` tokens.
+        assert self.slots_per_row is not None
+        return int(self.args.per_device_train_batch_size) * self.slots_per_row
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        self.throughput.stop()
+        result = super()._maybe_log_save_evaluate(*args, **kwargs)  # type: ignore[misc]
+        self.throughput.start()
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self.throughput.rates(self.accelerator, self._per_token()))  # type: ignore[attr-defined]
+        super().log(logs, start_time)  # type: ignore[misc]
+
+    def _per_token(self) -> float:
+        if self._flops is None:
+            model = self.accelerator.unwrap_model(self.model)  # type: ignore[attr-defined]
+            embeddings = model.get_input_embeddings().weight.numel()
+            tied = model.config.get_text_config().tie_word_embeddings
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            matrices = parameters - (0 if tied else embeddings)
+            self._flops = flops_per_token(matrices, model.config, getattr(self.args, "max_length", 0) or 0)
+        return self._flops
+
+    def _held_out(self, collator: Any) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the held-out batches of this process, on its device."""
+        if not hasattr(self, "_held_out_loader"):
+            loader = DataLoader(
+                self.eval_dataset,  # type: ignore[attr-defined]
+                batch_size=self.args.per_device_eval_batch_size,
+                collate_fn=collator,
+                shuffle=False,
+            )
+            self._held_out_loader = self.accelerator.prepare(loader)  # type: ignore[attr-defined]
+        for batch in self._held_out_loader:
+            yield self._prepare_inputs(batch)  # type: ignore[attr-defined]
+
+    def _report(self, metrics: dict[str, float]) -> dict[str, float]:
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[attr-defined,has-type]
+        return metrics
+
+
+class SupervisedTrainer(_BuildTrainer, SFTTrainer):
+    """TRL's SFT trainer on rows of `input_ids`, `labels` and, when packed, `seq_lengths`."""
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the loss on the held-out rows: the mean over their trained tokens, in nats.
+
+        Rows are padded, not packed, and each counts by its tokens, so that the figure does not depend on the
+        batch size or the number of processes.
+        """
+        self.model.eval()
+        collator = DataCollatorForLanguageModeling(pad_token_id=self.processing_class.pad_token_id)
+        totals = torch.zeros(3, dtype=torch.float64)
+        for inputs in self._held_out(collator):
+            labels = inputs.pop("labels")
+            log_probs, correct = score_tokens(self.model_wrapped(**inputs, use_cache=False).logits, labels)
+            tokens = labels[:, 1:] != IGNORED
+            rows = torch.stack([-log_probs.sum(1), correct.float().sum(1), tokens.float().sum(1)], dim=1)
+            totals += self.accelerator.gather_for_metrics(rows).double().sum(0).cpu()
+        loss, hits, count = totals.tolist()
+        return self._report(
+            {
+                f"{metric_key_prefix}_loss": loss / max(count, 1.0),
+                f"{metric_key_prefix}_token_accuracy": hits / max(count, 1.0),
+                f"{metric_key_prefix}_tokens": count,
+            }
+        )
+
+
+class PreferenceTrainer(_BuildTrainer, DPOTrainer):
+    """TRL's DPO trainer on rows of `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.state.global_step == 0 and self.model.training and list(self.loss_types) == ["sigmoid"]:
+            value = float((loss[0] if return_outputs else loss).detach())
+            if abs(value - LN2) > LN2_TOLERANCE:
+                raise RuntimeError(
+                    f"DPO must start at a loss of ln 2 = {LN2:.4f}, because policy and reference are the same model "
+                    f"at step 0; it starts at {value:.4f}. They were loaded differently, or dropout is on."
+                )
+        return loss
+
+    def _log_probabilities(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed log-probabilities of the chosen and of the rejected responses, each of shape (pairs,)."""
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        chosen, rejected = score_tokens(outputs.logits, labels)[0].sum(dim=1).chunk(2)
+        return chosen, rejected
+
+    def _reference(self) -> tuple[Any, contextlib.AbstractContextManager[Any]]:
+        """Return the reference model and the context in which it is one (adapters off, or the frozen copy on)."""
+        if self.ref_model is not None or not is_peft_model(self.model):
+            return self.ref_model, contextlib.nullcontext()
+        model = self.accelerator.unwrap_model(self.model)
+        return self.model_wrapped, use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None)
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return loss, reward accuracy and mean reward margin over the held-out pairs, each pair counting once.
+
+        A reward is beta times the difference in summed log-probability between policy and reference, in nats; a
+        pair is right when the chosen response's reward is the larger. The loss is the plain sigmoid one.
+        """
+        self.model.eval()
+        collator = DataCollatorForPreference(pad_token_id=self.processing_class.pad_token_id)
+        gathered = []
+        for inputs in self._held_out(collator):
+            chosen, rejected = self._log_probabilities(self.model_wrapped, inputs)
+            reference, context = self._reference()
+            with context:
+                ref_chosen, ref_rejected = self._log_probabilities(reference, inputs)
+            rewards = torch.stack([chosen - ref_chosen, rejected - ref_rejected], dim=1) * self.beta
+            gathered.append(self.accelerator.gather_for_metrics(rewards).double().cpu())
+        rewards = torch.cat(gathered) if gathered else torch.zeros(0, 2, dtype=torch.float64)
+        margins = rewards[:, 0] - rewards[:, 1]
+        values = {
+            "loss": torch.nn.functional.softplus(-margins).mean(),
+            "rewards/accuracies": (margins > 0).double().mean(),
+            "rewards/margins": margins.mean(),
+            "rewards/chosen": rewards[:, 0].mean(),
+            "rewards/rejected": rewards[:, 1].mean(),
+        }
+        metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in values.items()}
+        return self._report(metrics | {f"{metric_key_prefix}_pairs": float(len(margins))})

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from posttrain.data.rows import PreferenceRow, Refused, SftRow, content_id
+from posttrain.data.sources import SOURCES
+from posttrain.data.sources.generic import Generic, to_preference, to_sft
+from posttrain.errors import UserError
+
+Load = Callable[[str], list[dict[str, Any]]]
+OPTIONS = Generic(source="generic", path="some.jsonl", name="fixture", license="CC0-1.0")
+
+
+def sft(records: list[dict[str, Any]]) -> list[SftRow]:
+    rows = list(to_sft(records, OPTIONS))
+    assert not [row for row in rows if isinstance(row, Refused)]
+    return [row for row in rows if isinstance(row, SftRow)]
+
+
+def turns(row: SftRow) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in row.messages]
+
+
+def test_messages(load: Load) -> None:
+    english, finnish, silent_system = sft(load("messages.jsonl"))
+    assert turns(english) == [("user", "Which bird sings at night?"), ("assistant", "The thrush nightingale.")]
+    assert [role for role, _ in turns(finnish)] == ["system", "user", "assistant", "user", "assistant"]
+    assert turns(silent_system)[0] == ("user", "Name a fish.")
+    assert (english.language, finnish.language) == ("und", "fi")
+    assert (english.source, english.license) == ("fixture", "CC0-1.0")
+    assert json.loads(english.meta) == {"id": "m1", "row": 0, "source": "birds"}
+    assert english.meta == '{"id":"m1","row":0,"source":"birds"}'
+
+
+def test_sharegpt(load: Load) -> None:
+    several, system = sft(load("sharegpt.jsonl"))
+    assert [role for role, _ in turns(several)] == ["user", "assistant", "user", "assistant"]
+    assert turns(system)[0] == ("system", "Vastaa suomeksi.")
+    assert (several.language, system.language) == ("en", "fi")
+    assert json.loads(several.meta)["instruct_reward"] == -1.25
+
+
+def test_prompt_and_completion_as_text_or_messages(load: Load) -> None:
+    text, messages = sft(load("prompt_completion.jsonl"))
+    assert turns(text) == [("user", "Translate to Finnish: a boat"), ("assistant", "vene")]
+    assert [role for role, _ in turns(messages)] == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize("name", ["instructions.jsonl", "dolly.jsonl"])
+def test_instructions_with_and_without_input(load: Load, name: str) -> None:
+    records = load(name)
+    with_input, without = sft(records)
+    given = records[0].get("input") or records[0]["context"]
+    assert turns(with_input)[0] == ("user", f"{records[0]['instruction']}\n\n{given}")
+    assert turns(without)[0] == ("user", records[1]["instruction"])
+
+
+def test_shapes_of_one_conversation_give_one_id() -> None:
+    shapes: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+        {"prompt": "Q", "completion": "A"},
+        {"instruction": "Q", "input": "", "output": "A"},
+        {"instruction": "Q", "response": "A"},
+    ]
+    ids = {sft([record])[0].id for record in shapes}
+    assert ids == {content_id(shapes[0]["messages"])}
+    assert len(ids.pop()) == 32
+
+
+def test_unfit_rows_are_refused_with_their_reason(load: Load) -> None:
+    records = load("refused.jsonl")
+    *refused, kept = to_sft(records, OPTIONS)
+    assert [row.kind for row in refused if isinstance(row, Refused)] == [
+        "no assistant turn",
+        "roles out of order",
+        "roles out of order",
+        "last turn is not the assistant's",
+        "empty content",
+        "unknown role",
+        "content is not text",
+        "roles out of order",
+        "no messages",
+        "missing column",
+        "messages are not a list of objects",
+        "missing column",
+        "content is not valid Unicode",
+    ]
+    assert [row.unit for row in refused if isinstance(row, Refused)] == list(range(13))
+    assert [row.source_row for row in refused if isinstance(row, Refused)] == records[:13]
+    assert isinstance(kept, SftRow)
+    assert kept.units == (13,)
+
+
+def test_preferences(load: Load) -> None:
+    rows = [row for row in to_preference(load("preferences.jsonl"), OPTIONS) if isinstance(row, PreferenceRow)]
+    text, repeated, system, implicit, messages = rows
+    assert text.prompt == [{"role": "user", "content": "Why is the lake blue?"}]
+    assert text.chosen == [{"role": "assistant", "content": "It mirrors the sky."}]
+    assert text.rejected == [{"role": "assistant", "content": "No idea."}]
+    assert (text.margin, repeated.margin, implicit.margin) == (None, 3.5, 2.0)
+    assert repeated.prompt == [{"role": "user", "content": "Why is the lake blue? Be brief."}]
+    assert [message["role"] for message in system.prompt] == ["system", "user", "assistant", "user"]
+    assert implicit.prompt == [{"role": "user", "content": "What flies?"}]
+    assert messages.prompt == [{"role": "user", "content": "What swims?"}]
+
+
+def test_unfit_pairs_are_refused_with_their_reason(load: Load) -> None:
+    rows = list(to_preference(load("preferences.jsonl"), OPTIONS))
+    assert [row.kind for row in rows if isinstance(row, Refused)] == [
+        "chosen equals rejected",
+        "chosen and rejected differ before the last turn",
+        "prompt is not what chosen and rejected answer",
+        "tie",
+        "chosen scores below rejected",
+        "missing column",
+        "no prompt",
+    ]
+
+
+def test_a_prompt_of_the_chosen_column_alone_does_not_change_the_id() -> None:
+    user, better, worse = ({"role": "user", "content": "Q"}, *({"role": "assistant", "content": c} for c in "AB"))
+    forms: list[dict[str, Any]] = [
+        {"prompt": "Q", "chosen": "A", "rejected": "B"},
+        {"prompt": [user], "chosen": [better], "rejected": [worse]},
+        {"prompt": "Q", "chosen": [user, better], "rejected": [user, worse]},
+        {"chosen": [user, better], "rejected": [user, worse]},
+    ]
+    assert (
+        len({row.id for form in forms for row in to_preference([form], OPTIONS) if isinstance(row, PreferenceRow)}) == 1
+    )
+
+
+@pytest.mark.parametrize("convert", [to_sft, to_preference])
+def test_no_known_shape(convert: Callable[..., Any]) -> None:
+    with pytest.raises(UserError) as error:
+        list(convert([{"text": "a", "url": "b"}, {"text": "c", "date": "d"}], OPTIONS))
+    (problem,) = error.value.problems
+    assert problem.startswith("some.jsonl: has none of the known shapes; its columns are text, url, date; known are ")
+
+
+def test_no_records_give_no_rows() -> None:
+    assert list(to_sft([], OPTIONS)) == []
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_options_that_types_cannot_check(name: str) -> None:
+    kind = SOURCES[name]
+    options = kind.options(source=name, path="x", language=["en", "Klingonese"], repeat=0.5)
+    assert [problem.partition(":")[0] for problem in kind.check(options)] == ["language", "repeat"]
+    assert kind.check(kind.options(source=name, path="x", language="English", repeat=2.5)) == []

@@ -1,0 +1,184 @@
+"""The graph of a real recipe, fingerprints, digests and the check of the batch arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posttrain.recipe.schema import Cpt, Data, Dpo, Model, NewModel, Recipe, Sft, TextSource
+from posttrain.stages import chain, checks
+from posttrain.stages.digest import Digests, visible_files
+from posttrain.stages.external import external
+from posttrain.stages.fingerprint import changed_parts, fingerprint
+from posttrain.stages.graph import NO_EFFECT_ON_OUTPUT
+from posttrain.stages.portable import portable
+
+ENTRY = {"source": "generic", "path": "org/rows"}
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Return a recipe with every stage."""
+    values: dict[str, Any] = {
+        "name": "full",
+        "model": Model(new=NewModel(), chat_template="chatml"),
+        "cpt": Cpt(text=[TextSource(path="org/text")]),
+        "data": Data(sft=[ENTRY], preference=[ENTRY]),
+        "sft": Sft(),
+        "dpo": Dpo(),
+    }
+    return Recipe(**{**values, **changes})
+
+
+def fingerprints(of: Recipe) -> dict[str, str]:
+    """Return the fingerprint of every stage, with no files from outside."""
+    found: dict[str, str] = {}
+    for stage in chain(of):
+        found[stage.name] = fingerprint(stage, dataclasses.asdict(of), found, {}).value
+    return found
+
+
+def changed(**changes: Any) -> set[str]:
+    """Return the stages whose fingerprint a change of the recipe changes."""
+    before, after = fingerprints(recipe()), fingerprints(recipe(**changes))
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_chain_has_what_the_recipe_asks_for() -> None:
+    assert [(stage.name, stage.folder, stage.inputs) for stage in chain(recipe())] == [
+        ("cpt", "base", ()),
+        ("data", "data", ()),
+        ("sft", "sft", ("cpt", "data")),
+        ("dpo", "instruct", ("sft", "data")),
+    ]
+    assert [stage.name for stage in chain(recipe(cpt=None, dpo=None))] == ["data", "sft"]
+    assert chain(recipe(sft=None))[-1].inputs == ("cpt", "data")
+
+
+def test_a_change_rebuilds_what_it_concerns_and_what_follows() -> None:
+    everything = {"cpt", "data", "sft", "dpo"}
+    assert changed(seed=1) == everything
+    assert changed(cpt=Cpt(text=[TextSource(path="org/text")], learning_rate=1.0)) == {"cpt", "sft", "dpo"}
+    assert changed(data=Data(sft=[{**ENTRY, "max_rows": 5}], preference=[ENTRY])) == {"data", "sft", "dpo"}
+    assert changed(sft=Sft(loss_on="all")) == {"sft", "dpo"}
+    assert changed(dpo=Dpo(beta=0.5)) == {"dpo"}
+    assert changed(name="other", output_dir="elsewhere", report_to=["wandb"]) == set()
+    for key in NO_EFFECT_ON_OUTPUT:
+        setting: dict[str, Any] = {key: 77}
+        assert changed(sft=Sft(**setting)) == set()
+
+
+def test_version_of_the_code_counts() -> None:
+    stage = chain(recipe())[1]
+    values = dataclasses.asdict(recipe())
+    old = fingerprint(stage, values, {}, {})
+    new = fingerprint(dataclasses.replace(stage, version=stage.version + 1), values, {}, {})
+    assert changed_parts(old.parts, new.parts) == ["code data"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "fits"), [(32, 1, True), (32, 3, False), (32, 64, False), (12, 3, True)]
+)
+def test_global_batch_is_reached_by_whole_steps(batch: int, processes: int, fits: bool) -> None:
+    problems = checks.global_batch("sft")(recipe(sft=Sft(global_batch_size=batch)), processes)
+    assert (problems == []) is fits
+    if not fits:
+        assert problems[0].startswith(f"sft.global_batch_size: {batch} is not a multiple of {processes} ")
+
+
+def test_source_that_cannot_be_read_is_found_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "rows.xlsx").write_text("x")
+    wrong = recipe(data=Data(sft=[{"source": "generic", "path": str(tmp_path / "rows.xlsx")}]))
+    (problem,) = checks.readable_sources(wrong, 1)
+    assert problem.startswith("data.sft.0.path: ")
+
+
+def test_paths_and_hub_ids_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert external("k", "models/mine").missing() is None
+    assert external("k", "models/mine").path is not None
+    for hub_id in ("org/model-1.5B", "gpt2"):
+        assert external("k", hub_id).path is None
+    for missing in ("models/other", "rows.jsonl", "./model", "/no/where", "a/b/c", "builtin:samples/none.jsonl"):
+        problem = external("data.sft.0.path", missing).missing()
+        assert problem is not None
+        assert problem.startswith(f"data.sft.0.path: there is no file or folder '{missing}'")
+
+
+def age(path: Path, seconds: int) -> None:
+    """Set a file's modification time into the past."""
+    os.utime(path, ns=(0, 10**18 - seconds * 10**9))
+
+
+def test_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, store = tmp_path / "rows", tmp_path / "store" / "digests.json"
+    file.write_text("one")
+    age(file, 100)
+    first = Digests(store).of(file)
+    monkeypatch.setattr("posttrain.stages.digest.sha256_file", lambda path: pytest.fail("read again"))
+    assert Digests(store).of(file) == first
+    monkeypatch.undo()
+    file.write_text("two")
+    age(file, 50)
+    assert Digests(store).of(file) != first
+
+
+def test_digest_of_a_fresh_file_is_not_remembered(tmp_path: Path) -> None:
+    file, store = tmp_path / "rows", tmp_path / "digests.json"
+    file.write_text("one")
+    stamp = file.stat().st_mtime_ns
+    first = Digests(store).of(file)
+    file.write_text("two")
+    os.utime(file, ns=(stamp, stamp))  # the same size and time stamp
+    assert Digests(store).of(file) != first
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", json.dumps({"x": 3})])
+def test_damaged_digest_store_is_replaced(tmp_path: Path, damage: str) -> None:
+    file, store = tmp_path / "rows", tmp_path / "digests.json"
+    file.write_text("one")
+    age(file, 100)
+    expected = Digests(tmp_path / "other.json").of(file)
+    store.write_text(damage)
+    assert Digests(store).of(file) == expected
+    assert str(file) in json.loads(store.read_text())
+
+
+def test_digest_of_a_folder_is_of_names_and_contents(tmp_path: Path) -> None:
+    digests = set()
+    for number, name in enumerate(("a", "b", "a")):
+        folder = tmp_path / str(number)
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / name).write_text("x")
+        (folder / ".hidden").write_text(str(number))
+        assert [path.name for path in visible_files(folder)] == [name]
+        digests.add(Digests(tmp_path / "store.json").of(folder))
+    assert len(digests) == 2
+
+
+def test_portable_values() -> None:
+    values = portable({"a": ["/home/me/model", "/think", "org/model", 3, None], "b": "/home/you/model"})
+    assert values["a"][1:] == ["/think", "org/model", 3, None]
+    assert values["a"][0].startswith(".../model#")
+    assert values["a"][0] != values["b"]
+
+
+def test_nothing_heavy_is_imported_to_look(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.stages.fakes import FakeStages, loaded\n"
+        "from posttrain.stages import run\n"
+        "run(loaded(Path(sys.argv[1])), stages=FakeStages().chain())\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'trl', 'accelerate', 'pyarrow', 'matplotlib', 'numpy'}\n"
+        "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or None)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=True, timeout=30)

@@ -1,0 +1,143 @@
+"""A tiny Llama with its tokenizer, and encoded rows to train it on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from posttrain.recipe.schema import Dpo, Launch, Model, NewModel, Recipe, Sft
+from posttrain.train.model import new_model, save_full, save_tokenizer
+from posttrain.train.tokenizer import equip, stop_ids, train_tokenizer
+
+SIZES = NewModel(
+    vocab_size=400,
+    hidden_size=64,  # NF4 quantises blocks of 64 weights
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+)
+MODEL = Model(new=SIZES, dtype="float32", chat_template="llama-3.1")
+TEXT = ["The lake is calm and the boat is red.", "Järvi on tyyni ja vene on punainen.", "A fox runs over the snow."]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    tokenizer = train_tokenizer(TEXT * 4, SIZES.vocab_size, MODEL.chat_template)
+    equip(tokenizer, MODEL)
+    return tokenizer
+
+
+@pytest.fixture
+def model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    return new_model(SIZES, tokenizer, seed=1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny model with tokenizer and template."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    template = equip(tokenizer, MODEL)
+    save_full(
+        new_model(SIZES, tokenizer, seed=1),
+        folder,
+        dtype=torch.float32,
+        stops=stop_ids(tokenizer, template),
+        pad=int(tokenizer.pad_token_id),
+    )
+    save_tokenizer(tokenizer, template, folder)
+    return folder
+
+
+def chat_rows(count: int, seed: int = 0, longest: int = 40) -> Dataset:
+    """Rows of random ids of uneven length; the first part of each has no loss."""
+    source = random.Random(seed)
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for _ in range(count):
+        ids = [source.randrange(10, SIZES.vocab_size) for _ in range(source.randrange(6, longest))]
+        prompt = source.randrange(1, len(ids) - 2)
+        rows["input_ids"].append(ids)
+        rows["labels"].append([-100] * prompt + ids[prompt:])
+    return Dataset.from_dict(rows)
+
+
+def pair_rows(count: int, seed: int = 0) -> Dataset:
+    """Preference pairs of random ids of uneven length."""
+    source = random.Random(seed)
+
+    def ids(low: int, high: int) -> list[int]:
+        return [source.randrange(10, SIZES.vocab_size) for _ in range(source.randrange(low, high))]
+
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [ids(4, 20) for _ in range(count)],
+            "chosen_ids": [ids(2, 20) for _ in range(count)],
+            "rejected_ids": [ids(2, 20) for _ in range(count)],
+        }
+    )
+
+
+@pytest.fixture
+def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
+    """Make an SFT trainer on rows: `supervised(model, rows, evaluation=None, peft_config=None, **settings)`."""
+    from posttrain.train.trl import SupervisedTrainer, pack, sft_arguments
+
+    def make(
+        model: Any, rows: Dataset, evaluation: Dataset | None = None, peft_config: Any = None, **settings: Any
+    ) -> Any:
+        sft = Sft(**({"max_length": 64, "learning_rate": 1e-3, "logging_steps": 1} | settings))
+        recipe = Recipe(name="test", model=MODEL, sft=sft, launch=Launch(cpu=True))
+        if sft.packing != "none":
+            rows = pack(rows, sft.max_length, sft.packing)
+        arguments = sft_arguments(
+            sft, recipe, folder=tmp_path / "work", world_size=1, eval_on_start=evaluation is not None
+        )
+        return SupervisedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            eval_dataset=evaluation,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+
+    return make
+
+
+@pytest.fixture
+def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
+    """Make a DPO trainer on pairs: `preference(policy, reference, rows, evaluation=None, **settings)`."""
+    from posttrain.train.trl import PreferenceTrainer, dpo_arguments
+
+    def make(
+        policy: Any,
+        reference: Any,
+        rows: Dataset,
+        evaluation: Dataset | None = None,
+        peft_config: Any = None,
+        **settings: Any,
+    ) -> Any:
+        dpo = Dpo(**({"max_length": 64, "learning_rate": 1e-3, "logging_steps": 1} | settings))
+        recipe = Recipe(name="test", model=MODEL, dpo=dpo, launch=Launch(cpu=True))
+        arguments = dpo_arguments(
+            dpo, recipe, folder=tmp_path / "work", world_size=1, eval_on_start=evaluation is not None
+        )
+        return PreferenceTrainer(
+            model=policy,
+            ref_model=reference,
+            args=arguments,
+            train_dataset=rows,
+            eval_dataset=evaluation,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+
+    return make
