@@ -65,7 +65,8 @@ class SourceSummary:
 
     def describe(self) -> str:
         """Say in a line what became of what was read."""
-        text = f"{self.name}: {self.read:,} read, {self.train + self.train_repeats:,} to train, {self.validation:,} held out"
+        train = self.train + self.train_repeats
+        text = f"{self.name}: {self.read:,} read, {train:,} to train, {self.validation:,} held out"
         if self.sampled_out:
             text += f", {self.sampled_out:,} not sampled"
         for reason, count in self.reasons():

@@ -13,23 +13,17 @@ if TYPE_CHECKING:
     from posttrain.stages.graph import Stage
 
 
-def global_batch(section: str) -> Callable[[Recipe, int], list[str]]:
-    """Return the check that gradient accumulation comes out whole in a training section."""
+def training(section: str) -> Callable[[Recipe, int], list[str]]:
+    """Return the checks of a training section: its batch arithmetic, the model's folder and, for SFT, the template."""
 
     def check(recipe: Recipe, world_size: int) -> list[str]:
-        settings = getattr(recipe, section)
-        at_once = settings.per_device_train_batch_size * world_size
-        if settings.global_batch_size % at_once == 0:
-            return []
-        below = settings.global_batch_size // at_once * at_once
-        nearest = f"{below} or {below + at_once}" if below else f"{at_once}"
-        processes = f"{world_size} process{'es' if world_size > 1 else ''}"
-        problem = (
-            f"{section}.global_batch_size: {settings.global_batch_size} is not a multiple of {at_once} "
-            f"(per_device_train_batch_size {settings.per_device_train_batch_size} x {processes}), so it cannot be "
-            f"reached by gradient accumulation; set it to {nearest}, or change the number of processes"
-        )
-        return [problem]
+        from posttrain.train.batch import batch_problem
+        from posttrain.train.preflight import model_problems, template_problems, tracker_problems
+
+        problem = batch_problem(section, getattr(recipe, section), world_size)
+        found = [] if problem is None else [problem]
+        found += tracker_problems(recipe) + model_problems(recipe)
+        return found + template_problems(recipe) if section == "sft" else found
 
     return check
 

@@ -127,7 +127,7 @@ def chain(recipe: Recipe) -> list[Stage]:
                 folder="base",
                 part=sections("model", "cpt", "seed"),
                 files=lambda recipe: model_files(recipe) + text_files(recipe),
-                check=checks.global_batch("cpt"),
+                check=checks.training("cpt"),
                 build=builds.cpt,
                 trains=True,
             )
@@ -151,7 +151,7 @@ def chain(recipe: Recipe) -> list[Stage]:
                 inputs=present("cpt", "data"),
                 part=sections("model", "sft", "seed"),
                 files=model_files,
-                check=checks.global_batch("sft"),
+                check=checks.training("sft"),
                 build=builds.sft,
                 trains=True,
             )
@@ -161,10 +161,10 @@ def chain(recipe: Recipe) -> list[Stage]:
             Stage(
                 name="dpo",
                 folder="instruct",
-                inputs=present("sft", "data") if recipe.sft is not None else present("cpt", "data"),
+                inputs=present("cpt", "sft", "data"),  # the base too: an adapter from SFT is put onto it
                 part=sections("model", "dpo", "seed"),
                 files=model_files,
-                check=checks.global_batch("dpo"),
+                check=checks.training("dpo"),
                 build=builds.dpo,
                 trains=True,
             )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from posttrain.errors import UserError
 from posttrain.recipe.schema import Training
 
 
 def batch_problem(section: str, settings: Training, world_size: int) -> str | None:
-    """Say why `global_batch_size` cannot be made on `world_size` processes, or return None if it can."""
-    per_step = settings.per_device_train_batch_size * world_size
-    if settings.global_batch_size % per_step == 0:
+    """Say why `global_batch_size` cannot be made by gradient accumulation, or return None if it can."""
+    at_once = settings.per_device_train_batch_size * world_size
+    if settings.global_batch_size % at_once == 0:
         return None
+    below = settings.global_batch_size // at_once * at_once
+    nearest = f"{below} or {below + at_once}" if below else f"{at_once}"
+    processes = f"{world_size} process{'es' if world_size > 1 else ''}"
     return (
-        f"{section}.global_batch_size: {settings.global_batch_size} is not a multiple of {per_step} "
-        f"({settings.per_device_train_batch_size} a device x {world_size} processes); "
-        f"change {section}.per_device_train_batch_size or the number of processes"
+        f"{section}.global_batch_size: {settings.global_batch_size} is not a multiple of {at_once} "
+        f"(per_device_train_batch_size {settings.per_device_train_batch_size} x {processes}), so it cannot be "
+        f"reached by gradient accumulation; set it to {nearest}, or change the number of processes"
     )
 
 
@@ -22,9 +24,9 @@ def accumulation_steps(settings: Training, world_size: int) -> int:
     """Return the micro-batches a process adds up before a step, so that the step sees `global_batch_size` rows.
 
     Raises:
-        UserError: If the world size does not divide the global batch.
+        ValueError: If the world size does not divide the global batch, which the stage's check finds before.
     """
-    problem = batch_problem("training", settings, world_size)
-    if problem is not None:
-        raise UserError(problem)
-    return settings.global_batch_size // (settings.per_device_train_batch_size * world_size)
+    steps, rest = divmod(settings.global_batch_size, settings.per_device_train_batch_size * world_size)
+    if rest:
+        raise ValueError(batch_problem(type(settings).__name__.lower(), settings, world_size))
+    return steps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from posttrain.errors import UserError
 from posttrain.train.curves import draw_loss
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, quiet_libraries, say
+from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
 from posttrain.train.model import check_embedding, load_model, new_model
 from posttrain.train.text import blocks, load_text
 from posttrain.train.tokenizer import load_tokenizer, train_tokenizer
@@ -23,11 +23,12 @@ def train_cpt(context: Context) -> None:
         UserError: If there is not text enough for one global batch, or the model and its tokenizer do not fit.
         Interrupted: If a signal stopped the training.
     """
+    quiet_libraries()  # before TRL is imported
+    prepare_trackers(context)
     from posttrain.train.trl import SupervisedTrainer, sft_arguments
 
     recipe, settings = context.recipe, context.recipe.cpt
     assert settings is not None
-    quiet_libraries()
     train, held_out = load_text(settings, recipe.seed)
     if recipe.model.new is not None:
         tokenizer = train_tokenizer(train, recipe.model.new.vocab_size, recipe.model.chat_template)

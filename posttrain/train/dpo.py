@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from posttrain.train.curves import draw_loss, draw_margin
 from posttrain.train.dataset import encode_preference, require_rows, write_refused
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, quiet_libraries, say
+from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
 from posttrain.train.lora import load_adapter, lora_config
 from posttrain.train.model import check_embedding, is_adapter, load_model
 from posttrain.train.tokenizer import equip, load_tokenizer
@@ -49,13 +49,14 @@ def train_dpo(context: Context) -> None:
         UserError: If no pair is left to train on.
         Interrupted: If a signal stopped the training.
     """
+    quiet_libraries()  # before TRL is imported
+    prepare_trackers(context)
     import accelerate
 
     from posttrain.train.trl import PreferenceTrainer, dpo_arguments
 
     recipe, settings = context.recipe, context.recipe.dpo
     assert settings is not None
-    quiet_libraries()
     origin = context.inputs.get("cpt") or recipe.model.base
     assert origin is not None
     sft = context.inputs.get("sft") or origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from posttrain.recipe.schema import Training
     from posttrain.stages.context import Context
 
+LOGS = "logs"
 HISTORY = "history.json"  # the trainer's log, with times in it, so it is left out of the digest
 
 
@@ -54,15 +56,28 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def quiet_libraries() -> None:
     """Turn off the bars and hints of the libraries that would break into the stage's own output."""
+    # bitsandbytes offers a kernel package that it can do without, when it is imported
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.addFilter(lambda record: "kernels-community" not in record.getMessage())
+    # transformers has renamed a field that TRL 1.16 still sets
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
     import datasets
     import transformers
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    # transformers renamed the field that TRL 1.16 sets; bitsandbytes offers a kernel package it can do without
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(lambda record: "kernels-community" not in record.getMessage())
+
+
+def prepare_trackers(context: Context) -> None:
+    """Give the trackers of `report_to` their project and folder, unless the environment names others.
+
+    TensorBoard's files go to `logs/STAGE` in the output folder, beside the stages, because they are no part of what a
+    stage builds.
+    """
+    recipe = context.recipe
+    if "tensorboard" in recipe.report_to:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(recipe.output_dir) / LOGS / context.stage)
+    os.environ.setdefault("WANDB_PROJECT", recipe.name)
 
 
 def say(context: Context, text: str) -> None:

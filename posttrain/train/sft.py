@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from posttrain.train.curves import draw_loss
 from posttrain.train.dataset import encode_sft, require_rows, write_refused
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, quiet_libraries, say
+from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
 from posttrain.train.lora import lora_config
 from posttrain.train.model import check_embedding, load_model
 from posttrain.train.tokenizer import equip, load_tokenizer
@@ -24,6 +24,8 @@ def train_sft(context: Context) -> None:
         UserError: If no row is left to train on, or template, tokenizer and model do not fit each other.
         Interrupted: If a signal stopped the training.
     """
+    quiet_libraries()  # before TRL is imported
+    prepare_trackers(context)
     import accelerate
 
     from posttrain.chat import require_markers
@@ -31,7 +33,6 @@ def train_sft(context: Context) -> None:
 
     recipe, settings = context.recipe, context.recipe.sft
     assert settings is not None
-    quiet_libraries()
     base = context.inputs.get("cpt") or recipe.model.base
     assert base is not None
     tokenizer = load_tokenizer(context.inputs.get("cpt") or recipe.model.tokenizer or base, recipe.model)

@@ -100,6 +100,8 @@ def _common_arguments(
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,  # posttrain.train.progress shows the progress
         "report_to": list(recipe.report_to),
+        "project": recipe.name,  # of trackio; wandb reads WANDB_PROJECT, see posttrain.train.loop
+        "run_name": f"{recipe.name}-{type(settings).__name__.lower()}",
         "remove_unused_columns": True,
     }
 

@@ -86,7 +86,7 @@ def test_version_of_the_code_counts() -> None:
     ("batch", "processes", "fits"), [(32, 1, True), (32, 3, False), (32, 64, False), (12, 3, True)]
 )
 def test_global_batch_is_reached_by_whole_steps(batch: int, processes: int, fits: bool) -> None:
-    problems = checks.global_batch("sft")(recipe(sft=Sft(global_batch_size=batch)), processes)
+    problems = checks.training("sft")(recipe(sft=Sft(global_batch_size=batch)), processes)
     assert (problems == []) is fits
     if not fits:
         assert problems[0].startswith(f"sft.global_batch_size: {batch} is not a multiple of {processes} ")

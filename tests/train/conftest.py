@@ -8,32 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from posttrain.recipe.schema import Dpo, Launch, Model, NewModel, Recipe, Sft
-from posttrain.train.model import new_model, save_full, save_tokenizer
-from posttrain.train.tokenizer import equip, stop_ids, train_tokenizer
-
-SIZES = NewModel(
-    vocab_size=400,
-    hidden_size=64,  # NF4 quantises blocks of 64 weights
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=256,
-)
-MODEL = Model(new=SIZES, dtype="float32", chat_template="llama-3.1")
-TEXT = ["The lake is calm and the boat is red.", "Järvi on tyyni ja vene on punainen.", "A fox runs over the snow."]
+from posttrain.recipe.schema import Dpo, Launch, Recipe, Sft
+from posttrain.train.model import new_model
+from tests.helpers import MODEL, SIZES, make_tokenizer, save_checkpoint
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
-    tokenizer = train_tokenizer(TEXT * 4, SIZES.vocab_size, MODEL.chat_template)
-    equip(tokenizer, MODEL)
-    return tokenizer
+    return make_tokenizer()
 
 
 @pytest.fixture
@@ -44,17 +29,7 @@ def model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
 @pytest.fixture(scope="session")
 def checkpoint(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved tiny model with tokenizer and template."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    template = equip(tokenizer, MODEL)
-    save_full(
-        new_model(SIZES, tokenizer, seed=1),
-        folder,
-        dtype=torch.float32,
-        stops=stop_ids(tokenizer, template),
-        pad=int(tokenizer.pad_token_id),
-    )
-    save_tokenizer(tokenizer, template, folder)
-    return folder
+    return save_checkpoint(tokenizer, tmp_path_factory.mktemp("checkpoint"))
 
 
 def chat_rows(count: int, seed: int = 0, longest: int = 40) -> Dataset:
