@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import posttrain
 from posttrain.recipe.schema import Model, NewModel
+from posttrain.stages.digest import sha256_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,10 +82,11 @@ def run_python(arguments: Sequence[str], at: Path, timeout: float = 120.0) -> su
 def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
     """Return the modification time in nanoseconds and the SHA-256 of every file, hidden ones too, by relative name.
 
-    Folders are in it with an empty digest, the folder itself as `.`; where there is none, nothing is.
+    Folders are in it with neither, the folder itself as `.`; where there is none, nothing is.
     """
     state = {}
     for path in [folder, *sorted(folder.rglob("*"))] if folder.exists() else []:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        state[path.relative_to(folder).as_posix()] = (path.stat().st_mtime_ns, digest)
+        name = path.relative_to(folder).as_posix()
+        is_file = path.is_file()
+        state[name] = (path.stat().st_mtime_ns, sha256_file(path)) if is_file else (0, "")
     return state

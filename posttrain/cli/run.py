@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -28,12 +29,14 @@ def _execute(
 
     from posttrain.cli.summary import summarise
     from posttrain.recipe import load
+    from posttrain.stages.lock import OWNER_VARIABLE
     from posttrain.stages.runner import run as run_stages
 
     loaded = load(recipe, list(overrides or ()))
     console = Console()
     done = run_stages(loaded, from_=from_, until=until, force=list(force or ()), console=console)
-    if any(entry.action != "reuse" for entry in done):
+    # A process that `run` has launched leaves the summary to the run above it.
+    if OWNER_VARIABLE not in os.environ and any(entry.action != "reuse" for entry in done):
         summarise(done, console)
 
 

@@ -47,6 +47,15 @@ def missing_files(stages: Sequence[Stage], recipe: Recipe) -> list[str]:
     return [problem for stage in stages for file in stage.files(recipe) if (problem := file.missing())]
 
 
+def output_problems(recipe: Recipe) -> list[str]:
+    """Say whether something that is no folder is where the output goes."""
+    output = Path(recipe.output_dir)
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if there.is_dir():
+        return []
+    return [f"output_dir: {there} is a file, so nothing can be written to {output}; choose another output_dir=..."]
+
+
 def preconditions(stages: Sequence[Stage], recipe: Recipe, world_size: int) -> list[str]:
     """Return what the stages themselves have to say against being built in so many processes."""
     return [problem for stage in stages for problem in stage.check(recipe, world_size)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +40,20 @@ def leftovers(output: Path, folder: str, keep: Path) -> list[Path]:
     """Return unfinished builds of a stage other than `keep`; they are left where they are."""
     found = (output / BUILDING).glob(f"{folder}-{'[0-9a-f]' * _KEY}")
     return sorted(path for path in found if path != keep)
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it that are missing; return the ones made, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one that holds something."""
+    with suppress(OSError):  # not empty, or gone already
+        for folder in folders:
+            folder.rmdir()
 
 
 def has_content(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from posttrain.errors import UserError
+from posttrain.stages.folder import make_folder, remove_empty
 from posttrain.stages.ranks import RANKS
 
 LOCK = ".lock"
@@ -32,12 +33,13 @@ class Lock:
         output: The output folder; it is made.
 
     Raises:
-        UserError: On entering, if another run has it; the message says which.
+        UserError: On entering, if another run has it, and the message says which; or if nothing can be written there.
     """
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._file: int | None = None
+        self._made: list[Path] = []
         self.token = ""
         self.note: str | None = None
 
@@ -53,9 +55,15 @@ class Lock:
 
     def _take(self) -> bool:
         """Take the lock or raise; return False if the file was removed meanwhile, so that it locks nothing."""
-        self._output.mkdir(parents=True, exist_ok=True)
         path = self._output / LOCK
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._made = make_folder(self._output) or self._made
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            remove_empty(self._made)
+            raise UserError(
+                f"output_dir: {self._output} cannot be written to ({error.strerror}); choose another output_dir=..."
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -115,8 +123,7 @@ class Lock:
     ) -> None:
         if error is not None and self._file is not None and _holds_only(self._output, LOCK, RANKS):
             (self._output / LOCK).unlink(missing_ok=True)  # a failed run leaves no empty folder behind
-            with contextlib.suppress(OSError):  # `.ranks` goes later, and the folder with it
-                self._output.rmdir()
+            remove_empty(self._made)  # where there is `.ranks` it goes later, and the folder with it
         self._close()
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from posttrain.errors import EXIT_USER_ERROR, UserError
 from posttrain.stages.digest import sha256_text, write_atomically
+from posttrain.stages.folder import make_folder, remove_empty
 
 RANKS = ".ranks"
 _POLL = 0.2  # seconds
@@ -96,13 +97,14 @@ class Leader:
         self._others = range(1, here.world_size)
         self._folder = meeting_folder(output)
         self._state: dict[str, Any] = {"token": secrets.token_hex(16), "ranks": {}, "stages": {}}
+        self._made: list[Path] = []
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._answering: threading.Thread | None = None
 
     def __enter__(self) -> Leader:
         if self._others:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self._folder)
             self._answering = threading.Thread(target=self._answer, name="posttrain-ranks", daemon=True)
             self._answering.start()
         return self
@@ -175,7 +177,8 @@ class Leader:
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):  # not empty: there is output, or another launch
             (self._output / RANKS).rmdir()
-            self._output.rmdir()
+            self._output.rmdir()  # whichever process made it
+            remove_empty([path for path in self._made if path in self._output.parents])
 
     def _has_left(self, rank: int) -> bool:
         said = self._greeting(rank)

@@ -156,7 +156,8 @@ def run(
         concerned = [*selection.before, *selection.wanted]
         processes = launch.world_size(loaded.recipe)
         files = checks.missing_files(concerned, loaded.recipe)
-        if problems := files + checks.preconditions(selection.wanted, loaded.recipe, processes):
+        problems = files + checks.preconditions(selection.wanted, loaded.recipe, processes)
+        if problems := problems + checks.output_problems(loaded.recipe):
             raise UserError(list(dict.fromkeys(problems)))
     except UserError:
         if here.rank == 0:

@@ -123,6 +123,8 @@ class Survey:
             if building is not None and stage.trains and has_content(building):
                 return status("resume", "it was interrupted")
             return status("build", "it is not there yet")
+        if not folder.is_dir():
+            return status("broken", f"{folder} is a file, not a finished stage; move it away")
         try:
             have = Manifest.read(folder)
         except FileNotFoundError:

@@ -102,6 +102,7 @@ def _common_arguments(
         "report_to": list(recipe.report_to),
         "project": recipe.name,  # of trackio; wandb reads WANDB_PROJECT, see posttrain.train.loop
         "run_name": f"{recipe.name}-{type(settings).__name__.lower()}",
+        "ddp_find_unused_parameters": False,  # every trained weight takes part in every forward pass
         "remove_unused_columns": True,
     }
 

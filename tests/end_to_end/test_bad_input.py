@@ -13,7 +13,7 @@ import pytest
 
 from posttrain.cli import main
 from posttrain.stages import Manifest
-from tests.helpers import run_python, snapshot, start
+from tests.helpers import SIZES, run_python, snapshot, start
 
 RECIPE = """\
 name: mine
@@ -31,10 +31,10 @@ data:
 sft:
   global_batch_size: 4
   per_device_train_batch_size: 2
-  max_length: 64
+  max_length: 128
 dpo:
   global_batch_size: 4
-  max_length: 64
+  max_length: 128
 launch: {{cpu: true}}
 """
 
@@ -119,10 +119,10 @@ def test_a_misspelt_key_on_the_command_line(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("sft.global_batch_size=many", "sft.global_batch_size: must be a whole number, not 'many'"),
-        ("sft.lora=16", "sft.lora: must be a mapping of keys to values, not 16"),
-        ("model.dtype=fp16", "model.dtype: must be float32, bfloat16 or float16, not 'fp16'"),
-        ("data.sft=chats.jsonl", "data.sft: must be a list, not 'chats.jsonl'"),
+        ("sft.global_batch_size=many", "sft.global_batch_size: must be a whole number, not 'many' (text)"),
+        ("sft.lora=16", "sft.lora: must be a mapping of keys to values, not 16 (a whole number)"),
+        ("model.dtype=fp16", "model.dtype: must be one of float32, bfloat16, float16, not 'fp16' (text)"),
+        ("data.sft=chats.jsonl", "data.sft: must be a list, not 'chats.jsonl' (text)"),
     ],
 )
 def test_a_wrong_type(refused: Refused, override: str, problem: str) -> None:
@@ -188,11 +188,12 @@ def test_an_embedding_smaller_than_the_tokenizer(here: Path, checkpoint: Path, r
 
     shutil.copytree(checkpoint, here / "swollen")
     tokenizer = AutoTokenizer.from_pretrained(here / "swollen")
-    rows = len(tokenizer)
     tokenizer.add_tokens([f"<extra_{n}>" for n in range(100)])
     tokenizer.save_pretrained(here / "swollen")
     (problem,) = refused("model.base=swollen")
-    assert problem.startswith(f"model.base: the embedding of swollen has {rows} rows, and its tokenizer {rows + 100}")
+    assert problem.startswith(
+        f"model.base: the embedding of swollen has {SIZES.vocab_size} rows, and its tokenizer {len(tokenizer)} tokens"
+    )
     assert "model.tokenizer" in problem
 
 
@@ -200,7 +201,7 @@ def test_no_row_has_an_assistant_turn(mine: Path, refused: Refused) -> None:
     write_rows(mine.parent / "chats.jsonl", [{"messages": [{"role": "user", "content": f"{n}?"}]} for n in range(3)])
     (problem,) = refused()
     assert problem == (
-        "data.sft.0.path: chats.jsonl: none of its 3 rows can be used: convert: no assistant turn (3)"
+        "data.sft.0.path: chats.jsonl: none of its 3 rows can be used: no assistant turn (3)"
     )
 
 
@@ -303,7 +304,7 @@ def test_a_file_in_the_way_of_a_stage(mine: Path, refused: Refused) -> None:
 
 def test_several_problems_of_a_recipe_at_once(mine: Path, refused: Refused) -> None:
     edit(mine, "name: mine", "name: mine\nsede: 3")
-    edit(mine, "max_length: 64\ndpo:", "max_length: long\n  packing: bdf\ndpo:")
+    edit(mine, "max_length: 128\ndpo:", "max_length: long\n  packing: bdf\ndpo:")
     problems = refused("model.dtype=fp8", "model.new={}")
     assert sorted(problem.split(": ")[:2] for problem in problems) == [
         ["command line", "model.dtype"],
@@ -338,7 +339,7 @@ def test_exit_code_and_output_of_the_process(mine: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         "posttrain: error: command line: sft.max_lenght: unknown key; did you mean max_length?",
-        "posttrain: error: command line: dpo.beta: must be a number, not 'warm'",
+        "posttrain: error: command line: dpo.beta: must be a number, not 'warm' (text)",
     ]
     assert snapshot(mine.parent) == before
 

@@ -55,7 +55,7 @@ def test_chain_has_what_the_recipe_asks_for() -> None:
         ("cpt", "base", ()),
         ("data", "data", ()),
         ("sft", "sft", ("cpt", "data")),
-        ("dpo", "instruct", ("sft", "data")),
+        ("dpo", "instruct", ("cpt", "sft", "data")),
     ]
     assert [stage.name for stage in chain(recipe(cpt=None, dpo=None))] == ["data", "sft"]
     assert chain(recipe(sft=None))[-1].inputs == ("cpt", "data")
