@@ -23,6 +23,7 @@ def _execute(
     *,
     from_: str | None = None,
     until: str | None = None,
+    target: str | None = None,
     force: Sequence[str] | None = None,
 ) -> None:
     from rich.console import Console
@@ -34,7 +35,7 @@ def _execute(
 
     loaded = load(recipe, list(overrides or ()))
     console = Console()
-    done = run_stages(loaded, from_=from_, until=until, force=list(force or ()), console=console)
+    done = run_stages(loaded, from_=from_, until=until, target=target, force=list(force or ()), console=console)
     # A process that `run` has launched leaves the summary to the run above it.
     if OWNER_VARIABLE not in os.environ and any(entry.action != "reuse" for entry in done):
         summarise(done, console)
@@ -53,10 +54,10 @@ def run(
 
 def _stage(name: str, what: str) -> Callable[..., None]:
     def command(recipe: RecipeArgument, overrides: OverridesArgument = None, force: ForceOption = None) -> None:
-        _execute(recipe, overrides, until=name, force=force)
+        _execute(recipe, overrides, target=name, force=force)
 
     command.__name__ = name
-    command.__doc__ = f"{what} Stages before it that are missing are built first."
+    command.__doc__ = f"{what} The stages it is made from are built first where they are missing."
     return command
 
 

@@ -108,7 +108,7 @@ def survey(loaded: Loaded, *, force: Sequence[str] = (), stages: Sequence[Stage]
         UserError: If the recipe names files that do not exist.
     """
     all_stages = list(stages) if stages is not None else chain(loaded.recipe)
-    selection = select(all_stages, from_=None, until=None, force=force)
+    selection = select(all_stages, force=force)
     missing = [problem for stage in all_stages for file in stage.files(loaded.recipe) if (problem := file.missing())]
     if missing:
         raise UserError(list(dict.fromkeys(missing)))
@@ -120,7 +120,7 @@ def run(
     *,
     from_: str | None = None,
     until: str | None = None,
-    only: str | None = None,
+    target: str | None = None,
     force: Sequence[str] = (),
     console: Console | None = None,
     stages: Sequence[Stage] | None = None,
@@ -135,14 +135,14 @@ def run(
         loaded: The recipe.
         from_: The first stage to build; those before it must be complete.
         until: The last one.
-        only: Both of these.
+        target: Instead of both, a stage to build with those it is made from.
         force: Stages to build even if they are complete, and with them what was built from them where the result
             differs. What they had built stays in `.replaced/`. A forced build that was interrupted is continued.
         console: Where to print; by default standard output.
         stages: A chain to use instead of the recipe's.
 
     Returns:
-        What was done about each stage from `from_` to `until`, in order; from ranks other than 0 nothing.
+        What was done about each stage that was asked for, in order; from ranks other than 0 nothing.
 
     Raises:
         UserError: If something is wrong that the user can correct; nothing has been written then, unless the message
@@ -152,7 +152,7 @@ def run(
     here = place()
     try:
         all_stages = list(stages) if stages is not None else chain(loaded.recipe)
-        selection = select(all_stages, from_=only or from_, until=only or until, force=force)
+        selection = select(all_stages, from_=from_, until=until, target=target, force=force)
         concerned = [*selection.before, *selection.wanted]
         processes = launch.world_size(loaded.recipe)
         files = checks.missing_files(concerned, loaded.recipe)

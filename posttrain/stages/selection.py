@@ -22,14 +22,28 @@ class Selection:
     force: frozenset[str]
 
 
-def select(stages: Sequence[Stage], *, from_: str | None, until: str | None, force: Sequence[str]) -> Selection:
-    """Return the part of a chain between two stages, both included.
+def select(
+    stages: Sequence[Stage],
+    *,
+    from_: str | None = None,
+    until: str | None = None,
+    target: str | None = None,
+    force: Sequence[str] = (),
+) -> Selection:
+    """Return the part of a chain between two stages, both included, or what one stage needs.
+
+    Args:
+        stages: The chain.
+        from_: The first stage; by default that of the chain.
+        until: The last one; by default that of the chain.
+        target: Instead of both, a stage that is wanted with those it is made from, and no others.
+        force: Stages to rebuild.
 
     Raises:
         UserError: If a name is no stage of this chain, the range is empty, or a stage to rebuild is outside it.
     """
     names = [stage.name for stage in stages]
-    asked = [("--from", from_), ("--until", until), *(("--force", name) for name in force)]
+    asked = [("--from", from_), ("--until", until), ("posttrain", target), *(("--force", name) for name in force)]
     problems = [_unknown(option, name, names) for option, name in asked if name is not None and name not in names]
     if not names:
         problems = ["the recipe asks for no stage; give it a section cpt, data, sft or dpo"]
@@ -39,13 +53,23 @@ def select(stages: Sequence[Stage], *, from_: str | None, until: str | None, for
     last = names.index(until) if until is not None else len(names) - 1
     if first > last:
         raise UserError(f"--from {from_} comes after --until {until}; the order is {', '.join(names)}")
-    outside = [name for name in force if not first <= names.index(name) <= last]
+    needed = names if target is None else _needed(stages, target)
+    wanted = [stage for stage in stages[first : last + 1] if stage.name in needed]
+    outside = [name for name in force if name not in {stage.name for stage in wanted}]
     if outside:
-        wanted = ", ".join(names[first : last + 1])
+        listed = ", ".join(stage.name for stage in wanted)
         raise UserError(
-            [f"--force {name}: this command is about {wanted} only; force one of these" for name in outside]
+            [f"--force {name}: this command is about {listed} only; force one of these" for name in outside]
         )
-    return Selection(list(stages[:first]), list(stages[first : last + 1]), frozenset(force))
+    return Selection(list(stages[:first]), wanted, frozenset(force))
+
+
+def _needed(stages: Sequence[Stage], target: str) -> set[str]:
+    needed = {target}
+    for stage in reversed(stages):  # each stage comes after its inputs
+        if stage.name in needed:
+            needed.update(stage.inputs)
+    return needed
 
 
 def _unknown(option: str, name: str, names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from posttrain.train.dataset import encode_preference, require_rows, write_refus
 from posttrain.train.finish import save_checkpoint
 from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
 from posttrain.train.lora import load_adapter, lora_config
-from posttrain.train.model import check_embedding, is_adapter, load_model
+from posttrain.train.model import check_embedding, is_adapter, load_model, training_device
 from posttrain.train.tokenizer import equip, load_tokenizer
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ def train_dpo(context: Context) -> None:
     """
     quiet_libraries()  # before TRL is imported
     prepare_trackers(context)
-    import accelerate
-
     from posttrain.train.trl import PreferenceTrainer, dpo_arguments
 
     recipe, settings = context.recipe, context.recipe.dpo
@@ -70,7 +68,7 @@ def train_dpo(context: Context) -> None:
     )
     say(context, f"training: {tally.describe()}")
     say(context, f"held out: {held_out.describe()}")
-    device = accelerate.PartialState(cpu=recipe.launch.cpu).device
+    device = training_device(recipe.launch)
     policy, reference = _policy(recipe, settings, sft, origin, device)
     check_embedding(policy, tokenizer, sft)
     continued = is_adapter(sft) and settings.lora is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.errors import UserError
-from posttrain.recipe.schema import Model, NewModel
+from posttrain.recipe.schema import Launch, Model, NewModel
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,20 @@ def new_model(settings: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int)
     )
     set_seed(seed)
     return LlamaForCausalLM(config)
+
+
+def uses_cpu(launch: Launch) -> bool:
+    """Say whether training runs on the processor: the recipe says so, or there is nothing else."""
+    import torch
+
+    return launch.cpu or not torch.accelerator.is_available()
+
+
+def training_device(launch: Launch) -> torch.device:
+    """Return this process's device, and join the other processes of the launch."""
+    import accelerate
+
+    return accelerate.PartialState(cpu=uses_cpu(launch)).device
 
 
 def is_adapter(folder: str | Path) -> bool:

@@ -10,7 +10,7 @@ from posttrain.train.dataset import encode_sft, require_rows, write_refused
 from posttrain.train.finish import save_checkpoint
 from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
 from posttrain.train.lora import lora_config
-from posttrain.train.model import check_embedding, load_model
+from posttrain.train.model import check_embedding, load_model, training_device
 from posttrain.train.tokenizer import equip, load_tokenizer
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ def train_sft(context: Context) -> None:
     """
     quiet_libraries()  # before TRL is imported
     prepare_trackers(context)
-    import accelerate
-
     from posttrain.chat import require_markers
     from posttrain.train.trl import SupervisedTrainer, pack, sft_arguments
 
@@ -52,7 +50,7 @@ def train_sft(context: Context) -> None:
         rows = pack(rows, settings.max_length, settings.packing)
         say(context, f"packed into {len(rows):,} rows of {settings.max_length} tokens")
     dtype = recipe.model.trainable_dtype if settings.lora is None else recipe.model.dtype
-    device = accelerate.PartialState(cpu=recipe.launch.cpu).device
+    device = training_device(recipe.launch)
     model = load_model(base, recipe.model, dtype=dtype, quantization=settings.quantization, device=device)
     check_embedding(model, tokenizer, base)
     resume = last_checkpoint(context.work) if context.resume else None

@@ -27,6 +27,7 @@ from trl.trainer.utils import use_adapter
 from posttrain.recipe.schema import Cpt, Dpo, Recipe, Sft, Training
 from posttrain.train.batch import accumulation_steps
 from posttrain.train.dataset import IGNORED
+from posttrain.train.model import uses_cpu
 from posttrain.train.throughput import Throughput, flops_per_token
 
 LN2 = math.log(2.0)
@@ -96,8 +97,9 @@ def _common_arguments(
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": settings.save_total_limit,
-        "use_cpu": recipe.launch.cpu or not torch.cuda.is_available(),
+        "use_cpu": uses_cpu(recipe.launch),
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "logging_nan_inf_filter": False,  # a loss that is not a number is shown, not replaced by the mean so far
         "disable_tqdm": True,  # posttrain.train.progress shows the progress
         "report_to": list(recipe.report_to),
         "project": recipe.name,  # of trackio; wandb reads WANDB_PROJECT, see posttrain.train.loop

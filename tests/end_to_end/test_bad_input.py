@@ -200,9 +200,7 @@ def test_an_embedding_smaller_than_the_tokenizer(here: Path, checkpoint: Path, r
 def test_no_row_has_an_assistant_turn(mine: Path, refused: Refused) -> None:
     write_rows(mine.parent / "chats.jsonl", [{"messages": [{"role": "user", "content": f"{n}?"}]} for n in range(3)])
     (problem,) = refused()
-    assert problem == (
-        "data.sft.0.path: chats.jsonl: none of its 3 rows can be used: no assistant turn (3)"
-    )
+    assert problem == ("data.sft.0.path: chats.jsonl: none of its 3 rows can be used: no assistant turn (3)")
 
 
 def test_one_row_without_an_assistant_turn_goes_to_the_rejected(mine: Path) -> None:

@@ -256,9 +256,7 @@ def test_tensorboard_writes_beside_the_stages(built: Path, copy_built: Copy) -> 
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_an_adapter_of_sft_is_trained_further_by_dpo(
-    copy_built: Copy, capsys: Capture, quantization: str
-) -> None:
+def test_an_adapter_of_sft_is_trained_further_by_dpo(copy_built: Copy, capsys: Capture, quantization: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     output = copy_built("base", "data")

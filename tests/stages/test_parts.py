@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from posttrain.errors import UserError
 from posttrain.recipe.schema import Cpt, Data, Dpo, Model, NewModel, Recipe, Sft, TextSource
 from posttrain.stages import chain, checks
 from posttrain.stages.digest import Digests, visible_files
@@ -19,6 +20,7 @@ from posttrain.stages.external import external
 from posttrain.stages.fingerprint import changed_parts, fingerprint
 from posttrain.stages.graph import NO_EFFECT_ON_OUTPUT
 from posttrain.stages.portable import portable
+from posttrain.stages.selection import select
 
 ENTRY = {"source": "generic", "path": "org/rows"}
 
@@ -34,6 +36,14 @@ def recipe(**changes: Any) -> Recipe:
         "dpo": Dpo(),
     }
     return Recipe(**{**values, **changes})
+
+
+def test_a_stage_is_built_with_what_it_needs_and_no_more() -> None:
+    stages = chain(recipe())
+    assert [stage.name for stage in select(stages, target="data").wanted] == ["data"]
+    assert [stage.name for stage in select(stages, target="sft").wanted] == ["cpt", "data", "sft"]
+    with pytest.raises(UserError, match="--force cpt: this command is about data only"):
+        select(stages, target="data", force=["cpt"])
 
 
 def fingerprints(of: Recipe) -> dict[str, str]:

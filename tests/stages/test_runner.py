@@ -182,7 +182,7 @@ def test_ranges(tmp_path: Path) -> None:
     assert problem.endswith("posttrain run fake.yaml --until rows")
     assert not list(tmp_path.iterdir())
     assert build(recipe, until="rows") == ["rows"]
-    assert build(recipe, only="train") == ["train"]
+    assert build(recipe, target="train") == ["train"]
     assert build(recipe, from_="train") == ["tune"]
 
 
