@@ -11,3 +11,5 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["MPLBACKEND"] = "Agg"
+# Tiny models gain nothing from more, and threads of several processes on few cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -145,7 +145,9 @@ def require_rows(tally: Tally, what: str, path: Path) -> None:
     """
     if not tally.kept:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons().most_common())
-        raise UserError(f"no {what} row of {path.name} can be trained on: {reasons or 'the set is empty'}")
+        section = path.parent.name
+        advice = f"raise {'sft' if section == 'sft' else 'dpo'}.max_length, or give other rows in data.{section}"
+        raise UserError(f"no {what} row of {path.name} can be trained on: {reasons or 'the set is empty'}; {advice}")
 
 
 def write_refused(tallies: list[Tally], path: Path) -> None:

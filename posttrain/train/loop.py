@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOGS = "logs"
 HISTORY = "history.json"  # the trainer's log, with times in it, so it is left out of the digest
+# Drawn from the log. The first mean that a resumed run logs is over the steps since it was resumed only.
+CURVES = "*.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ def quiet_libraries() -> None:
     logger.addFilter(lambda record: "kernels-community" not in record.getMessage())
     # transformers has renamed a field that TRL 1.16 still sets
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    # an adapter records its base as the recipe names it, where PEFT looks for a vocabulary that nobody changes
+    warnings.filterwarnings("ignore", message="Could not find a config file in", category=UserWarning)
     import datasets
     import transformers
 
@@ -130,7 +134,7 @@ def fit(trainer: Any, context: Context, *, stage: str, settings: Training, resum
         for line in dtypes.lines:
             say(context, line)
         (context.folder / HISTORY).write_text(json.dumps(state.log_history, indent=1, sort_keys=True) + "\n")
-    context.leave_out_of_digest(HISTORY)
+    context.leave_out_of_digest(HISTORY, CURVES)
     return Outcome(
         history=state.log_history,
         before={key: value for key, value in before.items() if key in after},

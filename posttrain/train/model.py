@@ -99,6 +99,11 @@ def load_model(
     except (OSError, ValueError) as error:
         raise UserError(f"the model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
     model.config.use_cache = False
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack 4-bit weights for inference at the first evaluation, and never back: what comes
+            # after trains without the gradients that have to pass through them, and computes in bfloat16.
+            module.support_avx512bf16_for_cpu = False
     return model
 
 

@@ -146,6 +146,9 @@ class _BuildTrainer:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.throughput = Throughput()
         self._flops: float | None = None
+        model = kwargs["model"]
+        named = model.named_parameters() if is_peft_model(model) else ()
+        self._adapter = {name: value.detach().clone() for name, value in named if value.requires_grad}
         super().__init__(*args, **kwargs)
 
     def _send_telemetry(self) -> None:
@@ -155,10 +158,14 @@ class _BuildTrainer:
         """Write nothing: TRL's card lists its tags in set order, so a checkpoint would differ from run to run."""
 
     def restore_trainable_dtype(self, dtype: torch.dtype) -> None:
-        """Put trained weights back into `dtype`: TRL turns the adapters of a quantised model to bfloat16."""
-        for parameter in self.model.parameters():  # type: ignore[attr-defined]
+        """Put trained weights back into `dtype`: TRL turns the adapters of a quantised model to bfloat16.
+
+        An adapter that was trained before gets the values that it came with, not those rounded.
+        """
+        for name, parameter in self.model.named_parameters():  # type: ignore[attr-defined]
             if parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+                parameter.data = self._adapter.get(name, parameter.data).to(parameter.device, dtype)
+        self._adapter.clear()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         rows, length = inputs["input_ids"].shape

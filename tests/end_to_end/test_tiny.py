@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def run_tiny(output: Path) -> str:
     command = ["-m", "posttrain", "run", "recipes/tiny.yaml", f"output_dir={output}"]
-    done = run_python(command, at=ROOT, timeout=1800)
+    done = run_python(command, at=ROOT, timeout=1800, OMP_NUM_THREADS=None)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
