@@ -73,13 +73,10 @@ def start(arguments: Sequence[str], at: Path) -> subprocess.Popen[str]:
     )
 
 
-def run_python(
-    arguments: Sequence[str], at: Path, timeout: float = 120.0, **variables: str | None
-) -> subprocess.CompletedProcess[str]:
-    """Run this Python with arguments in the folder `at`; of `variables`, those that are None are taken away."""
+def run_python(arguments: Sequence[str], at: Path, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    """Run this Python with arguments in the folder `at`."""
     command = [sys.executable, *arguments]
-    merged = {name: value for name, value in {**environment(), **variables}.items() if value is not None}
-    return subprocess.run(command, cwd=at, env=merged, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=at, env=environment(), capture_output=True, text=True, timeout=timeout)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, str]]:

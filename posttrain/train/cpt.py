@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from posttrain.errors import UserError
 from posttrain.train.curves import draw_loss
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
+from posttrain.train.loop import prepare_trackers, quiet_libraries, say, train
 from posttrain.train.model import check_embedding, load_model, new_model
 from posttrain.train.text import blocks, load_text
 from posttrain.train.tokenizer import load_tokenizer, train_tokenizer
@@ -25,13 +25,13 @@ def train_cpt(context: Context) -> None:
     """
     quiet_libraries()  # before TRL is imported
     prepare_trackers(context)
-    from posttrain.train.trl import SupervisedTrainer, sft_arguments
+    from posttrain.train.trl import supervised_trainer
 
     recipe, settings = context.recipe, context.recipe.cpt
     assert settings is not None
-    train, held_out = load_text(settings, recipe.seed)
+    documents, held_out = load_text(settings, recipe.seed)
     if recipe.model.new is not None:
-        tokenizer = train_tokenizer(train, recipe.model.new.vocab_size, recipe.model.chat_template)
+        tokenizer = train_tokenizer(documents, recipe.model.new.vocab_size, recipe.model.chat_template)
         model = new_model(recipe.model.new, tokenizer, recipe.seed)
     else:
         assert recipe.model.base is not None
@@ -39,7 +39,7 @@ def train_cpt(context: Context) -> None:
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # blocks are full, so nothing is padded
         model = load_model(recipe.model.base, recipe.model, dtype=recipe.model.trainable_dtype)
         check_embedding(model, tokenizer, recipe.model.base)
-    rows, left_over = blocks(train, tokenizer, settings.max_length, recipe.seed)
+    rows, left_over = blocks(documents, tokenizer, settings.max_length, recipe.seed)
     evaluation, _ = blocks(held_out, tokenizer, settings.max_length, recipe.seed)
     if len(rows) < settings.global_batch_size:
         raise UserError(
@@ -48,24 +48,12 @@ def train_cpt(context: Context) -> None:
         )
     say(
         context,
-        f"{len(train):,} documents, {len(rows):,} rows of {settings.max_length} tokens, "
+        f"{len(documents):,} documents, {len(rows):,} rows of {settings.max_length} tokens, "
         f"{left_over} tokens left over; {len(held_out):,} documents held out",
     )
-    resume = last_checkpoint(context.work) if context.resume else None
-    trainer = SupervisedTrainer(
-        model=model,
-        args=sft_arguments(
-            settings,
-            recipe,
-            folder=context.work,
-            world_size=context.world_size,
-            eval_on_start=bool(len(evaluation)) and resume is None,
-        ),
-        train_dataset=rows,
-        eval_dataset=evaluation if len(evaluation) else None,
-        processing_class=tokenizer,
+    trainer, outcome = train(
+        context, settings, supervised_trainer, rows=rows, held_out=evaluation, tokenizer=tokenizer, model=model
     )
-    outcome = fit(trainer, context, stage="cpt", settings=settings, resume=resume)
     save_checkpoint(
         trainer,
         context.folder,

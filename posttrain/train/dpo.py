@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from posttrain.train.curves import draw_loss, draw_margin
 from posttrain.train.dataset import encode_preference, require_rows, write_refused
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
+from posttrain.train.loop import prepare_trackers, quiet_libraries, say, train
 from posttrain.train.lora import load_adapter, lora_config
 from posttrain.train.model import check_embedding, is_adapter, load_model, training_device
 from posttrain.train.tokenizer import equip, load_tokenizer
@@ -51,7 +51,7 @@ def train_dpo(context: Context) -> None:
     """
     quiet_libraries()  # before TRL is imported
     prepare_trackers(context)
-    from posttrain.train.trl import PreferenceTrainer, dpo_arguments
+    from posttrain.train.trl import preference_trainer
 
     recipe, settings = context.recipe, context.recipe.dpo
     assert settings is not None
@@ -72,23 +72,17 @@ def train_dpo(context: Context) -> None:
     policy, reference = _policy(recipe, settings, sft, origin, device)
     check_embedding(policy, tokenizer, sft)
     continued = is_adapter(sft) and settings.lora is not None
-    resume = last_checkpoint(context.work) if context.resume else None
-    trainer = PreferenceTrainer(
+    trainer, outcome = train(
+        context,
+        settings,
+        preference_trainer,
+        rows=rows,
+        held_out=evaluation,
+        tokenizer=tokenizer,
         model=policy,
         ref_model=reference,
-        args=dpo_arguments(
-            settings,
-            recipe,
-            folder=context.work,
-            world_size=context.world_size,
-            eval_on_start=bool(len(evaluation)) and resume is None,
-        ),
-        train_dataset=rows,
-        eval_dataset=evaluation if len(evaluation) else None,
-        processing_class=tokenizer,
         peft_config=lora_config(settings.lora) if settings.lora is not None and not continued else None,
     )
-    outcome = fit(trainer, context, stage="dpo", settings=settings, resume=resume)
     del policy, reference
     below_adapter = origin if continued else sft
     differences = save_checkpoint(

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from posttrain.errors import Interrupted
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
     from posttrain.recipe.schema import Training
     from posttrain.stages.context import Context
 
@@ -89,21 +93,55 @@ def say(context: Context, text: str) -> None:
     context.console.print(f"{context.stage}  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def fit(trainer: Any, context: Context, *, stage: str, settings: Training, resume: Path | None) -> Outcome:
-    """Train, then evaluate; both on every process.
-
-    The first evaluation, before any step, is part of the trainer's own start and is found in the log history, also
-    that of a run that was resumed.
+def train(
+    context: Context,
+    settings: Training,
+    make: Callable[..., Any],
+    *,
+    rows: Dataset,
+    held_out: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    **models: Any,
+) -> tuple[Any, Outcome]:
+    """Make a stage's trainer, train from the last checkpoint there is, and evaluate; every process calls it.
 
     Args:
-        trainer: A trainer of `posttrain.train.trl`.
         context: The stage's context; the main process writes `history.json` into its folder.
         settings: The stage's section of the recipe.
-        resume: The checkpoint to go on from, or None to start at step 0.
+        make: `supervised_trainer` or `preference_trainer` of `posttrain.train.trl`.
+        rows: The encoded training rows.
+        held_out: The encoded held-out rows; with none, nothing is evaluated.
+        tokenizer: The tokenizer, equipped.
+        models: What else the trainer takes: `model`, `ref_model`, `peft_config`.
+
+    Returns:
+        The trainer, whose model is trained, and the outcome.
 
     Raises:
         Interrupted: If a signal stopped the training; the checkpoint has been saved.
     """
+    resume = last_checkpoint(context.work) if context.resume else None
+    trainer = make(
+        settings,
+        context.recipe,
+        folder=context.work,
+        world_size=context.world_size,
+        eval_on_start=bool(len(held_out)) and resume is None,
+        train_dataset=rows,
+        eval_dataset=held_out if len(held_out) else None,
+        processing_class=tokenizer,
+        **models,
+    )
+    return trainer, _fit(trainer, context, settings, resume)
+
+
+def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None) -> Outcome:
+    """Train and evaluate.
+
+    The first evaluation, before any step, is part of the trainer's own start and is found in the log history, also
+    that of a run that was resumed.
+    """
+    stage = context.stage
     import torch
     from transformers import PrinterCallback
 

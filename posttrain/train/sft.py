@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from posttrain.train.curves import draw_loss
 from posttrain.train.dataset import encode_sft, require_rows, write_refused
 from posttrain.train.finish import save_checkpoint
-from posttrain.train.loop import fit, last_checkpoint, prepare_trackers, quiet_libraries, say
+from posttrain.train.loop import prepare_trackers, quiet_libraries, say, train
 from posttrain.train.lora import lora_config
 from posttrain.train.model import check_embedding, load_model, training_device
 from posttrain.train.tokenizer import equip, load_tokenizer
@@ -27,7 +27,7 @@ def train_sft(context: Context) -> None:
     quiet_libraries()  # before TRL is imported
     prepare_trackers(context)
     from posttrain.chat import require_markers
-    from posttrain.train.trl import SupervisedTrainer, pack, sft_arguments
+    from posttrain.train.trl import pack, supervised_trainer
 
     recipe, settings = context.recipe, context.recipe.sft
     assert settings is not None
@@ -53,24 +53,16 @@ def train_sft(context: Context) -> None:
     device = training_device(recipe.launch)
     model = load_model(base, recipe.model, dtype=dtype, quantization=settings.quantization, device=device)
     check_embedding(model, tokenizer, base)
-    resume = last_checkpoint(context.work) if context.resume else None
-    trainer = SupervisedTrainer(
+    trainer, outcome = train(
+        context,
+        settings,
+        supervised_trainer,
+        rows=rows,
+        held_out=evaluation,
+        tokenizer=tokenizer,
         model=model,
-        args=sft_arguments(
-            settings,
-            recipe,
-            folder=context.work,
-            world_size=context.world_size,
-            eval_on_start=bool(len(evaluation)) and resume is None,
-        ),
-        train_dataset=rows,
-        eval_dataset=evaluation if len(evaluation) else None,
-        processing_class=tokenizer,
         peft_config=lora_config(settings.lora) if settings.lora is not None else None,
     )
-    if settings.packing == "bfd":
-        trainer.slots_per_row = settings.max_length
-    outcome = fit(trainer, context, stage="sft", settings=settings, resume=resume)
     del model
     differences = save_checkpoint(
         trainer,

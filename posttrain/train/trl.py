@@ -28,11 +28,11 @@ from posttrain.recipe.schema import Cpt, Dpo, Recipe, Sft, Training
 from posttrain.train.batch import accumulation_steps
 from posttrain.train.dataset import IGNORED
 from posttrain.train.model import uses_cpu
+from posttrain.train.scoring import score_tokens
 from posttrain.train.throughput import Throughput, flops_per_token
 
 LN2 = math.log(2.0)
 LN2_TOLERANCE = 1e-3
-_POSITIONS = 256
 
 
 def pack(dataset: Dataset, length: int, strategy: str) -> Dataset:
@@ -41,28 +41,6 @@ def pack(dataset: Dataset, length: int, strategy: str) -> Dataset:
     `bfd` adds `seq_lengths`, from which the collator makes the position ids that keep documents apart.
     """
     return pack_dataset(dataset, length, strategy)
-
-
-def score_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of each label, and whether it was the most likely token.
-
-    Args:
-        logits: Of shape (rows, length, vocabulary), any floating dtype.
-        labels: Of shape (rows, length), not shifted; `IGNORED` where there is none.
-
-    Returns:
-        Two tensors of shape (rows, length - 1), float32 and bool, zero at ignored positions.
-    """
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    counted = labels != IGNORED
-    targets = labels.masked_fill(~counted, 0)
-    log_probs, hits = [], []
-    for start in range(0, labels.shape[1], _POSITIONS):  # float32 copies of a few positions at a time
-        part = logits[:, start : start + _POSITIONS].float()
-        target = targets[:, start : start + _POSITIONS]
-        log_probs.append(part.gather(-1, target[..., None]).squeeze(-1) - part.logsumexp(-1))
-        hits.append(part.argmax(-1) == target)
-    return torch.cat(log_probs, 1).masked_fill(~counted, 0.0), torch.cat(hits, 1) & counted
 
 
 def _common_arguments(
@@ -75,6 +53,7 @@ def _common_arguments(
         "per_device_train_batch_size": settings.per_device_train_batch_size,
         "per_device_eval_batch_size": settings.per_device_eval_batch_size,
         "gradient_accumulation_steps": accumulation_steps(settings, world_size),
+        "max_length": settings.max_length,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
         "lr_scheduler_kwargs": dict(settings.lr_scheduler_kwargs),
@@ -107,34 +86,6 @@ def _common_arguments(
         "ddp_find_unused_parameters": False,  # every trained weight takes part in every forward pass
         "remove_unused_columns": True,
     }
-
-
-def sft_arguments(
-    settings: Sft | Cpt, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool
-) -> SFTConfig:
-    """Return TRL's configuration for supervised training or continued pretraining on prepared rows."""
-    packing = settings.packing if isinstance(settings, Sft) else "wrapped"
-    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start)
-    fields |= {
-        "max_length": settings.max_length,
-        "packing": packing != "none",
-        "packing_strategy": "bfd" if packing == "none" else packing,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "loss_type": "nll",
-    }
-    return SFTConfig(**(fields | dict(settings.trainer)))
-
-
-def dpo_arguments(settings: Dpo, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool) -> DPOConfig:
-    """Return TRL's configuration for DPO on prepared pairs."""
-    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start)
-    fields |= {
-        "max_length": settings.max_length,
-        "beta": settings.beta,
-        "loss_type": list(settings.loss_type),
-        "label_smoothing": settings.label_smoothing,
-    }
-    return DPOConfig(**(fields | dict(settings.trainer)))
 
 
 class _BuildTrainer:
@@ -311,3 +262,41 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
         }
         metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in values.items()}
         return self._report(metrics | {f"{metric_key_prefix}_pairs": float(len(margins))})
+
+
+def supervised_trainer(
+    settings: Sft | Cpt, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool, **parts: Any
+) -> SupervisedTrainer:
+    """Make the trainer of SFT or of continued pretraining.
+
+    Args:
+        settings: The stage's section of the recipe.
+        recipe: The whole recipe.
+        folder: Where checkpoints go.
+        world_size: Processes that train together.
+        eval_on_start: Whether to evaluate before the first step.
+        parts: What TRL's trainer takes: `model`, `train_dataset`, `eval_dataset`, `processing_class`, `peft_config`.
+    """
+    packing = settings.packing if isinstance(settings, Sft) else "wrapped"
+    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start) | {
+        "packing": packing != "none",
+        "packing_strategy": "bfd" if packing == "none" else packing,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "loss_type": "nll",
+    }
+    trainer = SupervisedTrainer(args=SFTConfig(**(fields | dict(settings.trainer))), **parts)
+    if packing == "bfd":
+        trainer.slots_per_row = settings.max_length
+    return trainer
+
+
+def preference_trainer(
+    settings: Dpo, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool, **parts: Any
+) -> PreferenceTrainer:
+    """Make the trainer of DPO; arguments as `supervised_trainer`, and `ref_model` among the parts."""
+    fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start) | {
+        "beta": settings.beta,
+        "loss_type": list(settings.loss_type),
+        "label_smoothing": settings.label_smoothing,
+    }
+    return PreferenceTrainer(args=DPOConfig(**(fields | dict(settings.trainer))), **parts)

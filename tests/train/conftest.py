@@ -63,7 +63,7 @@ def pair_rows(count: int, seed: int = 0) -> Dataset:
 @pytest.fixture
 def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
     """Make an SFT trainer on rows: `supervised(model, rows, evaluation=None, peft_config=None, **settings)`."""
-    from posttrain.train.trl import SupervisedTrainer, pack, sft_arguments
+    from posttrain.train.trl import pack, supervised_trainer
 
     def make(
         model: Any, rows: Dataset, evaluation: Dataset | None = None, peft_config: Any = None, **settings: Any
@@ -72,12 +72,13 @@ def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
         recipe = Recipe(name="test", model=MODEL, sft=sft, launch=Launch(cpu=True))
         if sft.packing != "none":
             rows = pack(rows, sft.max_length, sft.packing)
-        arguments = sft_arguments(
-            sft, recipe, folder=tmp_path / "work", world_size=1, eval_on_start=evaluation is not None
-        )
-        return SupervisedTrainer(
+        return supervised_trainer(
+            sft,
+            recipe,
+            folder=tmp_path / "work",
+            world_size=1,
+            eval_on_start=evaluation is not None,
             model=model,
-            args=arguments,
             train_dataset=rows,
             eval_dataset=evaluation,
             processing_class=tokenizer,
@@ -90,7 +91,7 @@ def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
 @pytest.fixture
 def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
     """Make a DPO trainer on pairs: `preference(policy, reference, rows, evaluation=None, **settings)`."""
-    from posttrain.train.trl import PreferenceTrainer, dpo_arguments
+    from posttrain.train.trl import preference_trainer
 
     def make(
         policy: Any,
@@ -102,13 +103,14 @@ def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
     ) -> Any:
         dpo = Dpo(**({"max_length": 64, "learning_rate": 1e-3, "logging_steps": 1} | settings))
         recipe = Recipe(name="test", model=MODEL, dpo=dpo, launch=Launch(cpu=True))
-        arguments = dpo_arguments(
-            dpo, recipe, folder=tmp_path / "work", world_size=1, eval_on_start=evaluation is not None
-        )
-        return PreferenceTrainer(
+        return preference_trainer(
+            dpo,
+            recipe,
+            folder=tmp_path / "work",
+            world_size=1,
+            eval_on_start=evaluation is not None,
             model=policy,
             ref_model=reference,
-            args=arguments,
             train_dataset=rows,
             eval_dataset=evaluation,
             processing_class=tokenizer,

@@ -21,6 +21,7 @@ from posttrain.errors import Interrupted, UserError
 from posttrain.recipe.schema import Dpo, Launch, Lora, Model, Recipe, Sft
 from posttrain.stages.context import Context
 from posttrain.train.dpo import train_dpo
+from posttrain.train.model import load_model
 from posttrain.train.sft import train_sft
 
 SFT = Sft(
@@ -165,6 +166,26 @@ def test_lora_merges_into_a_checkpoint_of_its_own(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("proj" in name for name in changed)
+
+
+def test_an_evaluation_leaves_a_quantised_model_with_its_gradients(checkpoint: Path) -> None:
+    recipe = recipe_for(checkpoint, sft=SFT)
+    model = load_model(checkpoint, recipe.model, dtype="float32", quantization="nf4")
+    ids = torch.arange(20, 50)[None]
+
+    def gradient() -> torch.Tensor:
+        inputs = model.get_input_embeddings()(ids).detach().requires_grad_()
+        model.train()
+        model(inputs_embeds=inputs).logits.square().sum().backward()
+        assert inputs.grad is not None
+        return inputs.grad
+
+    before = gradient()
+    assert before.abs().max() > 0
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    assert torch.equal(gradient(), before)
 
 
 def test_dora_trains(checkpoint: Path, data: Path, tmp_path: Path) -> None:
