@@ -41,6 +41,11 @@ class Tally:
         """Count the refusals by reason, details left out."""
         return Counter(entry["reason"].partition(":")[0] for entry in self.refused)
 
+    def metrics(self, held_out: Tally) -> dict[str, Any]:
+        """Return the counts of a training set for the manifest, with the refusals of its held-out set too."""
+        counts = {"rows": self.kept, "tokens": self.tokens, "trained_tokens": self.trained_tokens}
+        return counts | {"refused": dict(self.reasons() + held_out.reasons())}
+
     def describe(self) -> str:
         """Say in a line what became of the rows."""
         text = f"{self.kept:,} of {self.rows:,} rows, {self.tokens:,} tokens, {self.trained_tokens:,} trained"

@@ -100,5 +100,4 @@ def train_dpo(context: Context) -> None:
         write_refused([tally, held_out], context.folder / "rejected.parquet")
         draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: DPO")
         draw_margin(outcome.history, context.folder / "reward_margin.png", f"{recipe.name}: DPO")
-    refused = dict(tally.reasons() + held_out.reasons())
-    context.report(outcome.metrics() | differences | {"pairs": tally.kept, "refused": refused})
+    context.report(outcome.metrics() | differences | tally.metrics(held_out))

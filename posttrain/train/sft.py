@@ -78,5 +78,4 @@ def train_sft(context: Context) -> None:
     if context.rank == 0:
         write_refused([tally, held_out], context.folder / "rejected.parquet")
         draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: SFT")
-    refused = dict(tally.reasons() + held_out.reasons())
-    context.report(outcome.metrics() | differences | {"rows": tally.kept, "refused": refused})
+    context.report(outcome.metrics() | differences | tally.metrics(held_out))

@@ -112,12 +112,9 @@ class Throughput:
         return logs
 
     def summary(self) -> dict[str, float]:
-        """Return the totals of the run and the mean rates."""
+        """Return the mean rates of this process's part of the run; a resumed run has had others."""
         seconds = max(self.total_seconds, 1e-9)
         return {
-            "train_tokens": self.totals["tokens"],
-            "train_trained_tokens": self.totals["trained_tokens"],
-            "train_seconds": round(self.total_seconds, 3),
             "tokens_per_second": round(self.totals["tokens"] / seconds, 1),
             "trained_tokens_per_second": round(self.totals["trained_tokens"] / seconds, 1),
             "packing_efficiency": round(self.totals["tokens"] / max(self.totals["slots"], 1), 4),
