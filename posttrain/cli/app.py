@@ -31,5 +31,5 @@ def _root(
     """Turn a base language model into a released chat model, from one recipe."""
 
 
-for command in (run, cpt, data, sft, dpo, plan, recipes):
+for command in (run, data, cpt, sft, dpo, plan, recipes):
     app.command()(command)

@@ -120,6 +120,17 @@ def chain(recipe: Recipe) -> list[Stage]:
         have = {stage.name for stage in stages}
         return tuple(name for name in names if name in have)
 
+    if recipe.data.sft or recipe.data.preference:  # first, so that bad rows are found before a model is trained
+        stages.append(
+            Stage(
+                name="data",
+                folder="data",
+                part=sections("data", "seed"),
+                files=data_files,
+                check=checks.readable_sources,
+                build=builds.data,
+            )
+        )
     if recipe.cpt is not None:
         stages.append(
             Stage(
@@ -130,17 +141,6 @@ def chain(recipe: Recipe) -> list[Stage]:
                 check=checks.training("cpt"),
                 build=builds.cpt,
                 trains=True,
-            )
-        )
-    if recipe.data.sft or recipe.data.preference:
-        stages.append(
-            Stage(
-                name="data",
-                folder="data",
-                part=sections("data", "seed"),
-                files=data_files,
-                check=checks.readable_sources,
-                build=builds.data,
             )
         )
     if recipe.sft is not None:

@@ -60,11 +60,22 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
+_NO_NEWS = (
+    "kernels-community",  # a kernel package that bitsandbytes can do without
+    "missing keys in the checkpoint model loaded: ['lm_head.weight']",  # it is tied to the embedding, which is there
+    "new PAD/BOS/EOS tokens that differ from the model config",  # that is what `equip` is for
+    "mtime may not be reliable",  # checkpoints are ordered by their step then, as they should be
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _NO_NEWS)
+
+
 def quiet_libraries() -> None:
     """Turn off the bars and hints of the libraries that would break into the stage's own output."""
-    # bitsandbytes offers a kernel package that it can do without, when it is imported
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(lambda record: "kernels-community" not in record.getMessage())
+    for name in ("bitsandbytes.backends.cpu.ops", "transformers.trainer", "transformers.trainer_utils"):
+        logging.getLogger(name).addFilter(_is_news)
     # transformers has renamed a field that TRL 1.16 still sets
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
     # an adapter records its base as the recipe names it, where PEFT looks for a vocabulary that nobody changes

@@ -127,15 +127,15 @@ def test_plan_says_what_a_run_would_do(capsys: Capture, here: Path) -> None:
     assert main(["plan", "tiny", *few]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [
-        ["cpt", "build", "outputs/tiny/base"],
         ["data", "build", "outputs/tiny/data"],
+        ["cpt", "build", "outputs/tiny/base"],
         ["sft", "build", "outputs/tiny/sft"],
         ["dpo", "build", "outputs/tiny/instruct"],
     ]
     assert list(here.iterdir()) == [], "plan writes nothing"
 
     data_only = ["cpt=null", "model.new=null", "model.base=some/model", *few]
-    assert main(["data", "tiny", *data_only]) == 0
+    assert main(["data", "tiny", *data_only]) == 0  # without the model, which is nowhere
     capsys.readouterr()
     states = {}
     for extra in ([], ["--force", "data"], ["seed=7"]):

@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing_and_imports_nothing_heavy(copy_built: Copy, h
     done = run_python(["-c", program, "run", "tiny", *MINIATURE, f"output_dir={output}"], at=here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"nothing to do: base, data, sft, instruct in {output} are complete",
+        f"nothing to do: data, base, sft, instruct in {output} are complete",
         "[]",
     ]
     assert snapshot(output) == before
@@ -246,7 +246,7 @@ def test_every_way_to_start_it_is_the_same_run(
     )
     assert done.returncode == 0, done.stderr
     shown = output if at_root else Path("outputs/tiny")
-    assert done.stdout == f"nothing to do: base, data, sft, instruct in {shown} are complete\n"
+    assert done.stdout == f"nothing to do: data, base, sft, instruct in {shown} are complete\n"
 
 
 def test_tensorboard_writes_beside_the_stages(built: Path, copy_built: Copy) -> None:

@@ -41,7 +41,7 @@ def recipe(**changes: Any) -> Recipe:
 def test_a_stage_is_built_with_what_it_needs_and_no_more() -> None:
     stages = chain(recipe())
     assert [stage.name for stage in select(stages, target="data").wanted] == ["data"]
-    assert [stage.name for stage in select(stages, target="sft").wanted] == ["cpt", "data", "sft"]
+    assert [stage.name for stage in select(stages, target="sft").wanted] == ["data", "cpt", "sft"]
     with pytest.raises(UserError, match="--force cpt: this command is about data only"):
         select(stages, target="data", force=["cpt"])
 
@@ -62,8 +62,8 @@ def changed(**changes: Any) -> set[str]:
 
 def test_chain_has_what_the_recipe_asks_for() -> None:
     assert [(stage.name, stage.folder, stage.inputs) for stage in chain(recipe())] == [
-        ("cpt", "base", ()),
         ("data", "data", ()),
+        ("cpt", "base", ()),
         ("sft", "sft", ("cpt", "data")),
         ("dpo", "instruct", ("cpt", "sft", "data")),
     ]
@@ -85,7 +85,7 @@ def test_a_change_rebuilds_what_it_concerns_and_what_follows() -> None:
 
 
 def test_version_of_the_code_counts() -> None:
-    stage = chain(recipe())[1]
+    stage = chain(recipe())[0]
     values = dataclasses.asdict(recipe())
     old = fingerprint(stage, values, {}, {})
     new = fingerprint(dataclasses.replace(stage, version=stage.version + 1), values, {}, {})
