@@ -23,15 +23,13 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal stopped a stage after its state was saved; the same command goes on from there.
+    """A signal stopped the work after its state was saved; the same command goes on from there.
 
     Args:
-        stage: The stage that was stopped.
-        step: The optimiser step at which it was saved.
-        steps: The steps it would have taken.
+        message: What was stopped, and where.
         signal: The number of the signal.
     """
 
-    def __init__(self, stage: str, step: int, steps: int, signal: int) -> None:
+    def __init__(self, message: str, signal: int) -> None:
         self.signal = signal
-        super().__init__(f"{stage} stopped at step {step} of {steps} and saved; the same command goes on from there")
+        super().__init__(f"{message}; the same command goes on from there")

@@ -82,7 +82,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "per_device_eval_batch_size": _ONE_OR_MORE,
         "learning_rate": _POSITIVE,
         "lr_scheduler_type": _TEXT,
-        "warmup_ratio": _SHARE,
+        "warmup_ratio": _between(0, 1, above=False),  # transformers reads 1 as one step
         "weight_decay": _NOT_NEGATIVE,
         "adam_beta1": _between(0, 1, above=False),
         "adam_beta2": _between(0, 1, above=False),

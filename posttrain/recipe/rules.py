@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from posttrain.chat.template import builtin_templates
 from posttrain.recipe.interpolation import UNRESOLVED
+from posttrain.recipe.names import LOSSES, is_known, names
 from posttrain.recipe.origins import DEFAULT, Node
-from posttrain.recipe.schema import Model, Recipe
-from posttrain.recipe.suggest import nearest
+from posttrain.recipe.schema import Lora, Model, Recipe
+from posttrain.recipe.suggest import did_you_mean, nearest
 
 _SIZES = ("hidden_size", "num_attention_heads", "num_key_value_heads")
 
@@ -32,7 +35,7 @@ def check_rules(tree: Node) -> list[str]:
 
     Works on a tree in which single values may be wrong, so that these messages come together with those.
     """
-    return [*_model(tree), *_data(tree), *_quantization(tree)]
+    return [*_model(tree), *_data(tree), *_quantization(tree), *_names(tree), *_continued_adapter(tree)]
 
 
 def _model(tree: Node) -> list[str]:
@@ -53,6 +56,12 @@ def _model(tree: Node) -> list[str]:
         problems.append(f"{new.origin}: model.new: model.base is given too; keep one of them")
     if new is not None and _at(tree, "cpt") is None:
         problems.append(f"{new.origin}: model.new: a new model has to be pretrained first; give a cpt section")
+    template = _at(tree, "model.chat_template")
+    if new is not None and template is not None and template.value not in builtin_templates():
+        problems.append(
+            f"{_written(template, new).origin}: model.chat_template: a new model needs a built-in template, whose "
+            f"special tokens its tokenizer gets; give one of {', '.join(builtin_templates())}, not {template.value}"
+        )
     sizes = {key: _value(tree, f"model.new.{key}") for key in _SIZES}
     if new is not None and all(type(size) is int and size > 0 for size in sizes.values()):
         for key, divisor in (("hidden_size", "num_attention_heads"), ("num_attention_heads", "num_key_value_heads")):
@@ -63,6 +72,44 @@ def _model(tree: Node) -> list[str]:
                     f"{node.value} is not a multiple of {divisor} {sizes[divisor]}"
                 )
     return problems
+
+
+def _names(tree: Node) -> list[str]:
+    """Find names that a trainer would refuse, the last one only after hours of other stages."""
+    found = []
+    for stage in ("cpt", "sft", "dpo"):
+        for key in ("optim", "lr_scheduler_type"):
+            node = _at(tree, f"{stage}.{key}")
+            if node is not None and isinstance(node.value, str) and not is_known(key, node.value):
+                found.append(_unknown(node, f"{stage}.{key}", node.value, names(key)))
+    losses = _at(tree, "dpo.loss_type")
+    for node in losses.value if losses is not None and isinstance(losses.value, list) else ():
+        if isinstance(node, Node) and isinstance(node.value, str) and node.value not in LOSSES:
+            found.append(_unknown(node, "dpo.loss_type", node.value, LOSSES))
+    return found
+
+
+def _unknown(node: Node, key: str, name: str, known: Sequence[str]) -> str:
+    return f"{node.origin}: {key}: there is no {name!r}; {did_you_mean(name, list(known))}"
+
+
+def _continued_adapter(tree: Node) -> list[str]:
+    """An adapter that SFT leaves is trained on by DPO as it is, so both have to describe the same one."""
+    sft, dpo = _at(tree, "sft.lora"), _at(tree, "dpo.lora")
+    if sft is None or dpo is None or _value(tree, "sft.lora.merge") is not False:
+        return []
+    return [
+        f"{_written(*(node for node in (_at(tree, f'dpo.lora.{key}'), dpo) if node is not None)).origin}: "
+        f"dpo.lora.{key}: differs from sft.lora.{key}, and DPO trains on the adapter that SFT leaves "
+        "(sft.lora.merge: false); make them equal, or merge"
+        for key in Lora.__dataclass_fields__
+        if key not in ("merge", "dropout") and _plain(tree, f"sft.lora.{key}") != _plain(tree, f"dpo.lora.{key}")
+    ]
+
+
+def _plain(tree: Node, key: str) -> Any:
+    value = _value(tree, key)
+    return [getattr(item, "value", item) for item in value] if isinstance(value, list) else value
 
 
 def _written(*nodes: Node) -> Node:

@@ -12,7 +12,7 @@ from posttrain.stages.portable import portable
 
 if TYPE_CHECKING:
     from posttrain.stages.context import Context
-    from posttrain.stages.survey import StageStatus
+    from posttrain.stages.status import StageStatus
 
 
 def write_manifest(context: Context, status: StageStatus, times: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from posttrain.errors import UserError
+from posttrain.errors import Interrupted, UserError
 from posttrain.stages.lock import OWNER_VARIABLE
 from posttrain.stages.ranks import launched_place
 
@@ -148,12 +148,17 @@ def run_launched(command: Sequence[str], environment: Mapping[str, str], lock: L
     """Run a launcher to its end and return its exit code.
 
     Ctrl-C reaches the launcher from the terminal; SIGTERM is passed on. Either way its end is waited for, because the
-    ranks save their state before they stop.
+    ranks save their state before they stop. (torch's launcher gives them 30 seconds for it.)
+
+    Raises:
+        Interrupted: If there was such a signal, whatever exit code the launcher made of it.
     """
+    received: list[int] = []
     handed = () if lock.descriptor is None else (lock.descriptor,)
     process = subprocess.Popen(command, env=dict(environment), pass_fds=handed)
 
     def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         process.send_signal(number)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -161,9 +166,13 @@ def run_launched(command: Sequence[str], environment: Mapping[str, str], lock: L
     try:
         while True:
             try:
-                return process.wait()
+                code = process.wait()
+                break
             except KeyboardInterrupt:
-                continue
+                received.append(signal.SIGINT)
     finally:
         if in_main_thread:
             signal.signal(signal.SIGTERM, former)
+    if received:
+        raise Interrupted("the launched processes stopped at what they had saved", received[-1])
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -68,11 +69,13 @@ class CheckDtypes(TrainerCallback):
     Args:
         trainable: The dtype of every weight that is trained.
         optimiser: The dtype of the moments, or None where the optimiser chooses its own (8-bit ones).
+        say: Prints a line.
     """
 
-    def __init__(self, trainable: torch.dtype, optimiser: torch.dtype | None) -> None:
+    def __init__(self, trainable: torch.dtype, optimiser: torch.dtype | None, say: Callable[[str], None]) -> None:
         self.trainable = trainable
         self.optimiser = optimiser
+        self.say = say
         self.lines: list[str] = []
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -94,6 +97,8 @@ class CheckDtypes(TrainerCallback):
             raise RuntimeError(f"the optimiser's state is in {sorted(map(str, moments))}, expected {self.optimiser}")
         self.lines = [f"{_millions(count)} weights {kind} in {dtype}" for (kind, dtype), count in weights.items()]
         self.lines += [f"{_millions(count)} numbers of optimiser state in {dtype}" for dtype, count in moments.items()]
+        for line in self.lines:
+            self.say(line)
 
 
 def _millions(count: int) -> str:

@@ -58,7 +58,9 @@ def train_dpo(context: Context) -> None:
     origin = context.inputs.get("cpt") or recipe.model.base
     assert origin is not None
     sft = context.inputs.get("sft") or origin
-    tokenizer = load_tokenizer(sft, recipe.model)
+    tokenizer = load_tokenizer(
+        context.inputs.get("sft") or context.inputs.get("cpt") or recipe.model.tokenizer or origin, recipe.model
+    )
     template = equip(tokenizer, recipe.model)
     folder = context.inputs["data"] / "preference"
     rows, tally = encode_preference(folder / "train.parquet", tokenizer, template, max_length=settings.max_length)

@@ -59,10 +59,11 @@ def save_checkpoint(
     if not trainer.is_world_process_zero():
         return {}
     dtype = getattr(torch, model.dtype)
-    stops = stop_ids(tokenizer, template) if template is not None else [int(tokenizer.eos_token_id)]
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    known = trained.generation_config.eos_token_id
+    stops = stop_ids(tokenizer, template, known) if template is not None else [int(tokenizer.eos_token_id)]
     pad = int(tokenizer.pad_token_id)
     save_tokenizer(tokenizer, template, folder)
-    trained = trainer.accelerator.unwrap_model(trainer.model)
     if lora is None:
         save_full(trained, folder, dtype=dtype, stops=stops, pad=pad, state=state)
         return {}

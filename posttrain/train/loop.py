@@ -48,16 +48,25 @@ class Outcome:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the latest checkpoint that was written to its end, and remove those that were not."""
+    """Return the latest checkpoint to go on from, and remove those that were not written to their end.
+
+    One of the last step is passed over: from there transformers' trainer would take a step too many. The few steps
+    before it are taken again.
+    """
     from posttrain.train.callbacks import COMPLETE
 
     found = []
     for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
+        if not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint, ignore_errors=True)  # another process may be at it too
+        elif not _at_the_end(checkpoint):
             found.append((int(checkpoint.name.rpartition("-")[2]), checkpoint))
-        else:
-            shutil.rmtree(checkpoint)
     return max(found)[1] if found else None
+
+
+def _at_the_end(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 _NO_NEWS = (
@@ -143,7 +152,12 @@ def train(
         processing_class=tokenizer,
         **models,
     )
-    return trainer, _fit(trainer, context, settings, resume)
+    outcome = _fit(trainer, context, settings, resume)
+    if "wandb" in context.recipe.report_to and trainer.is_world_process_zero():
+        import wandb
+
+        wandb.finish()  # or the next stage would log into this one's run
+    return trainer, outcome
 
 
 def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None) -> Outcome:
@@ -162,11 +176,11 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     trainable = getattr(torch, context.recipe.model.trainable_dtype)
     trainer.restore_trainable_dtype(trainable)
     stop, progress = StopOnSignal(), ShowProgress(stage, context.console)
-    dtypes = CheckDtypes(trainable, trainable if settings.optim.startswith("adamw_torch") else None)
+    moments = trainable if settings.optim.startswith("adamw_torch") else None
+    dtypes = CheckDtypes(trainable, moments, lambda line: say(context, line))
     trainer.remove_callback(PrinterCallback)
     for callback in (stop, progress, dtypes, MarkCheckpoints()):
         trainer.add_callback(callback)
-    trainer.throughput.start()
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
@@ -174,14 +188,12 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
         stop.restore()
     trainer.throughput.rates(trainer.accelerator, None)  # counts what came after the last log
     state = trainer.state
-    if stop.received is not None and state.global_step < state.max_steps:
-        raise Interrupted(stage, state.global_step, state.max_steps, stop.received)
+    if stop.received is not None:
+        raise Interrupted(f"{stage} stopped at step {state.global_step} of {state.max_steps} and saved", stop.received)
     after = trainer.evaluate() if trainer.eval_dataset is not None else {}
     evaluated = (entry for entry in state.log_history if "eval_loss" in entry)
     before: dict[str, float] = next((entry for entry in evaluated if entry["step"] == 0), {})
     if trainer.is_world_process_zero():
-        for line in dtypes.lines:
-            say(context, line)
         (context.folder / HISTORY).write_text(json.dumps(state.log_history, indent=1, sort_keys=True) + "\n")
     context.leave_out_of_digest(HISTORY, CURVES)
     return Outcome(

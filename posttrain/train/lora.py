@@ -34,13 +34,6 @@ def lora_config(settings: Lora) -> LoraConfig:
     )
 
 
-def shape(settings: Lora) -> dict[str, Any]:
-    """Return what two adapters must have in common for one to be trained on from the other."""
-    from dataclasses import asdict
-
-    return {key: value for key, value in asdict(settings).items() if key not in {"merge", "dropout"}}
-
-
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
     """Put a saved adapter onto its base."""
     from peft import PeftModel

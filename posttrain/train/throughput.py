@@ -55,8 +55,9 @@ class Throughput:
         self.totals = {"tokens": 0, "trained_tokens": 0, "slots": 0}
 
     def start(self) -> None:
-        """Run the clock."""
-        self._clock = time.perf_counter()
+        """Run the clock, if it does not run already."""
+        if self._clock is None:
+            self._clock = time.perf_counter()
 
     def stop(self) -> None:
         """Halt the clock; what follows is not training."""

@@ -107,9 +107,10 @@ def equip(tokenizer: PreTrainedTokenizerBase, model: Model) -> Template:
     return template
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
-    """Return the ids at which generation stops: the end of a turn, then the end of a text."""
+def stop_ids(tokenizer: PreTrainedTokenizerBase, template: Template, known: int | list[int] | None = None) -> list[int]:
+    """Return the ids at which generation stops: the end of a turn, the end of a text, and those the model has."""
     from posttrain.chat import end_of_turn_id
 
-    ids: list[Any] = [end_of_turn_id(tokenizer, template), tokenizer.eos_token_id]
+    of_model = known if isinstance(known, list) else [known]
+    ids: list[Any] = [end_of_turn_id(tokenizer, template), tokenizer.eos_token_id, *of_model]
     return list(dict.fromkeys(int(value) for value in ids if value is not None))

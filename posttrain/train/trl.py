@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import is_peft_model
@@ -31,6 +31,7 @@ from posttrain.train.model import uses_cpu
 from posttrain.train.scoring import score_tokens
 from posttrain.train.throughput import Throughput, flops_per_token
 
+Config = TypeVar("Config", bound=TrainingArguments)
 LN2 = math.log(2.0)
 LN2_TOLERANCE = 1e-3
 
@@ -119,6 +120,7 @@ class _BuildTrainer:
         self._adapter.clear()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        self.throughput.start()  # runs on from the last step, and begins anew after an evaluation
         rows, length = inputs["input_ids"].shape
         self.throughput.count(inputs, rows * length if self.slots_per_row is None else self._slots(inputs))
         return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
@@ -144,7 +146,7 @@ class _BuildTrainer:
             model = self.accelerator.unwrap_model(self.model)  # type: ignore[attr-defined]
             embeddings = model.get_input_embeddings().weight.numel()
             tied = model.config.get_text_config().tie_word_embeddings
-            parameters = sum(parameter.numel() for parameter in model.parameters())
+            parameters = model.num_parameters()  # which counts 4-bit weights as what they stand for
             matrices = parameters - (0 if tied else embeddings)
             self._flops = flops_per_token(matrices, model.config, getattr(self.args, "max_length", 0) or 0)
         return self._flops
@@ -264,6 +266,13 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
         return self._report(metrics | {f"{metric_key_prefix}_pairs": float(len(margins))})
 
 
+def _one_device(arguments: Config) -> Config:
+    """Keep to one GPU a process: transformers would spread a single one over all it sees, which TRL refuses."""
+    if arguments.device.type == "cuda":  # finding the device is what counts the GPUs
+        arguments._n_gpu = min(arguments._n_gpu, 1)
+    return arguments
+
+
 def supervised_trainer(
     settings: Sft | Cpt, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool, **parts: Any
 ) -> SupervisedTrainer:
@@ -284,7 +293,8 @@ def supervised_trainer(
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "loss_type": "nll",
     }
-    trainer = SupervisedTrainer(args=SFTConfig(**(fields | dict(settings.trainer))), **parts)
+    config = _one_device(SFTConfig(**(fields | dict(settings.trainer))))
+    trainer = SupervisedTrainer(args=config, **parts)
     if packing == "bfd":
         trainer.slots_per_row = settings.max_length
     return trainer
@@ -299,4 +309,4 @@ def preference_trainer(
         "loss_type": list(settings.loss_type),
         "label_smoothing": settings.label_smoothing,
     }
-    return PreferenceTrainer(args=DPOConfig(**(fields | dict(settings.trainer))), **parts)
+    return PreferenceTrainer(args=_one_device(DPOConfig(**(fields | dict(settings.trainer)))), **parts)

@@ -200,7 +200,7 @@ def test_text_keeps_its_spelling(load_text: Load, small: str) -> None:
         ("sft.learning_rate=0", "sft.learning_rate: must be more than 0, not 0.0"),
         ("sft.learning_rate=nan", "sft.learning_rate: must be more than 0, not nan"),
         ("sft.learning_rate=.inf", "sft.learning_rate: must be more than 0, not inf"),
-        ("sft.warmup_ratio=1.5", "sft.warmup_ratio: must be between 0 and 1, not 1.5"),
+        ("sft.warmup_ratio=1.5", "sft.warmup_ratio: must be at least 0 and below 1, not 1.5"),
         ("dpo.global_batch_size=0", "dpo.global_batch_size: must be 1 or more, not 0"),
         ("sft.max_steps=0", "sft.max_steps: must be -1 (by epochs) or 1 or more, not 0"),
         ("sft.max_steps=-2", "sft.max_steps: must be -1 (by epochs) or 1 or more, not -2"),

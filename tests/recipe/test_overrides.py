@@ -11,7 +11,7 @@ from tests.recipe.conftest import Load, Problems
 
 def test_values_are_yaml_and_origins_say_the_command_line(load_text: Load, full: str) -> None:
     loaded = load_text(
-        full, "sft.learning_rate=1e-4", "report_to=[a, b]", "dpo.loss_type=[ipo]", "model.chat_template=x=y.jinja"
+        full, "sft.learning_rate=1e-4", "report_to=[a, b]", "dpo.loss_type=[ipo]", "model.attn_implementation=x=y"
     )
     recipe = loaded.recipe
     assert recipe.sft is not None
@@ -19,7 +19,7 @@ def test_values_are_yaml_and_origins_say_the_command_line(load_text: Load, full:
     assert recipe.sft.learning_rate == 1e-4
     assert recipe.report_to == ["a", "b"]
     assert recipe.dpo.loss_type == ["ipo"]
-    assert recipe.model.chat_template == "x=y.jinja"
+    assert recipe.model.attn_implementation == "x=y"
     assert str(loaded.origins["sft.learning_rate"]) == "command line"
     assert loaded.overrides[0] == "sft.learning_rate=1e-4"
 

@@ -15,8 +15,14 @@ MODEL = "name: x\nmodel: {base: a}\n"
     [
         ("name: x\n", "x.yaml: model: give base (a hub id or a folder) or new (a model made from scratch)"),
         ("name: x\nmodel:\n  dtype: float32\n", "x.yaml:2: model: give base (a hub id or a folder) or new"),
-        ("name: x\nmodel:\n  base: a\n  new: {}\ncpt: {text: [{path: a}]}\n", "x.yaml:4: model.new: model.base is"),
-        ("name: x\nmodel:\n  new: {}\n", "x.yaml:3: model.new: a new model has to be pretrained first; give a"),
+        (
+            f"name: x\nmodel:\n  base: a\n  new: {{}}\n  chat_template: plain\n{CPT}",
+            "x.yaml:4: model.new: model.base is",
+        ),
+        (
+            "name: x\nmodel:\n  new: {}\n  chat_template: plain\n",
+            "x.yaml:3: model.new: a new model has to be pretrained first; give a",
+        ),
         (MODEL + "cpt: {}\n", "x.yaml:3: cpt: cpt.text is empty; pretraining needs text, so give at least one entry"),
         (MODEL + "sft: {}\n", "x.yaml:3: sft: data.sft is empty; SFT trains on chats, so give at least one entry"),
         (MODEL + "sft:\n  packing: none\ndata:\n  sft: []\n", "x.yaml:3: sft: data.sft is empty; SFT trains on chats"),
@@ -30,11 +36,11 @@ MODEL = "name: x\nmodel: {base: a}\n"
             "x.yaml:5: dpo.quantization: 4-bit weights cannot be trained; give dpo.lora to train adapters on them",
         ),
         (
-            f"name: x\nmodel:\n  new:\n    hidden_size: 9\n{CPT}",
+            f"name: x\nmodel:\n  new:\n    hidden_size: 9\n  chat_template: plain\n{CPT}",
             "x.yaml:4: model.new.hidden_size: 9 is not a multiple of num_attention_heads 4",
         ),
         (
-            "name: x\nmodel:\n  new:\n    num_key_value_heads: 3\ncpt: {text: [{path: a}]}\n",
+            "name: x\nmodel:\n  new:\n    num_key_value_heads: 3\n  chat_template: plain\ncpt: {text: [{path: a}]}\n",
             "x.yaml:4: model.new.num_attention_heads: 4 is not a multiple of num_key_value_heads 3",
         ),
     ],
@@ -51,6 +57,6 @@ def test_rules_come_together_with_other_problems(problems: Problems) -> None:
 
 
 def test_what_agrees_loads(load_text: Load) -> None:
-    load_text("name: x\nmodel: {new: {}}\ncpt: {text: [{path: a}]}\n")
+    load_text("name: x\nmodel: {new: {}, chat_template: plain}\ncpt: {text: [{path: a}]}\n")
     load_text(MODEL + "data: {sft: [{source: chats, path: a}]}\nsft: {quantization: nf4, lora: {}}\n")
     load_text(MODEL + "data: {sft: [{source: chats, path: a}]}\n")

@@ -139,20 +139,22 @@ def test_launcher_that_builds_nothing_is_noticed(tmp_path: Path, monkeypatch: py
 def test_termination_is_passed_on_and_the_end_waited_for(tmp_path: Path) -> None:
     program = (
         "import signal, sys, time\n"
-        "def stop(number, frame): time.sleep(0.5); sys.exit(7)\n"
+        f"def stop(number, frame): time.sleep(0.5); open({str(tmp_path / 'end')!r}, 'w'); sys.exit(7)\n"
         "signal.signal(signal.SIGTERM, stop); print('ready', flush=True); time.sleep(30)\n"
     )
     script = (
-        f"import sys; from pathlib import Path; from posttrain.stages import launch, lock\n"
+        f"import sys; from pathlib import Path; from posttrain.errors import Interrupted\n"
+        f"from posttrain.stages import launch, lock\n"
         f"with lock.Lock(Path({str(tmp_path)!r})) as held:\n"
-        f"    sys.exit(launch.run_launched([sys.executable, '-c', {program!r}], {{}}, held))\n"
+        f"    try: launch.run_launched([sys.executable, '-c', {program!r}], {{}}, held)\n"
+        f"    except Interrupted as stopped: Path({str(tmp_path / 'end')!r}).exists() and sys.exit(stopped.signal)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 7
+    assert process.wait(timeout=20) == signal.SIGTERM
 
 
 def test_lock_outlives_an_owner_whose_child_goes_on(tmp_path: Path) -> None:

@@ -266,12 +266,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_a_checkpoint_cut_off_while_saving_is_not_resumed_from(tmp_path: Path) -> None:
     from posttrain.train.loop import last_checkpoint
 
-    for step, complete in ((2, True), (10, True), (12, False)):
+    for step, complete in ((2, True), (10, True), (12, False), (14, True)):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        state = {"global_step": step, "max_steps": 14}
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
         if complete:
             (tmp_path / f"checkpoint-{step}" / "complete").touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert not (tmp_path / "checkpoint-12").exists()
+    assert (tmp_path / "checkpoint-14").exists()  # the last step, from which one step too many would be taken
 
 
 def test_weights_trained_in_another_dtype_are_an_error(model: Any) -> None:
@@ -279,14 +282,14 @@ def test_weights_trained_in_another_dtype_are_an_error(model: Any) -> None:
 
     from posttrain.train.callbacks import CheckDtypes
 
-    check = CheckDtypes(torch.float32, torch.float32)
+    check = CheckDtypes(torch.float32, torch.float32, print)
     optimizer = torch.optim.AdamW(model.parameters())
     arguments = TrainingArguments(use_cpu=True, bf16=False)
     check.on_step_end(arguments, TrainerState(), TrainerControl(), model=model, optimizer=optimizer)
     assert check.lines
     half = model.to(torch.bfloat16)
     with pytest.raises(RuntimeError, match="trained in torch"):
-        CheckDtypes(torch.float32, None).on_step_end(
+        CheckDtypes(torch.float32, None, print).on_step_end(
             arguments, TrainerState(), TrainerControl(), model=half, optimizer=optimizer
         )
 
