@@ -5,11 +5,12 @@ A new stage is one `Stage` in `chain`, one function in `builds` and, where it ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posttrain.chat.template import builtin_templates
 from posttrain.stages import builds, checks
 from posttrain.stages.external import External, external
 
@@ -26,7 +27,6 @@ NO_EFFECT_ON_OUTPUT = {
     "save_steps": "a run resumed from a checkpoint goes on as if it had not stopped",
     "save_total_limit": "how many checkpoints are kept while training",
 }
-TEMPLATES = Path(__file__).resolve().parent.parent / "chat" / "templates"
 TRAINING_SECTIONS = ("cpt", "sft", "dpo")
 
 
@@ -89,8 +89,7 @@ def model_files(recipe: Recipe) -> list[External]:
         if written is not None
     ]
     if model.chat_template != "tokenizer":
-        builtin = TEMPLATES / f"{model.chat_template}.jinja"
-        path = builtin if builtin.exists() else Path(model.chat_template).expanduser()
+        path = builtin_templates().get(model.chat_template) or Path(model.chat_template).expanduser()
         found.append(External("model.chat_template", model.chat_template, path))
     return found
 
@@ -170,8 +169,3 @@ def chain(recipe: Recipe) -> list[Stage]:
             )
         )
     return stages
-
-
-def stage_names(stages: Sequence[Stage]) -> list[str]:
-    """Return the names in the order of the chain."""
-    return [stage.name for stage in stages]

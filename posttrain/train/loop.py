@@ -166,7 +166,6 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     The first evaluation, before any step, is part of the trainer's own start and is found in the log history, also
     that of a run that was resumed.
     """
-    stage = context.stage
     import torch
     from transformers import PrinterCallback
 
@@ -175,7 +174,7 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
 
     trainable = getattr(torch, context.recipe.model.trainable_dtype)
     trainer.restore_trainable_dtype(trainable)
-    stop, progress = StopOnSignal(), ShowProgress(stage, context.console)
+    stop, progress = StopOnSignal(), ShowProgress(context.stage, context.console)
     moments = trainable if settings.optim.startswith("adamw_torch") else None
     dtypes = CheckDtypes(trainable, moments, lambda line: say(context, line))
     trainer.remove_callback(PrinterCallback)
@@ -189,7 +188,8 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     trainer.throughput.rates(trainer.accelerator, None)  # counts what came after the last log
     state = trainer.state
     if stop.received is not None:
-        raise Interrupted(f"{stage} stopped at step {state.global_step} of {state.max_steps} and saved", stop.received)
+        reached = f"step {state.global_step} of {state.max_steps}"
+        raise Interrupted(f"{context.stage} stopped at {reached} and saved", stop.received)
     after = trainer.evaluate() if trainer.eval_dataset is not None else {}
     evaluated = (entry for entry in state.log_history if "eval_loss" in entry)
     before: dict[str, float] = next((entry for entry in evaluated if entry["step"] == 0), {})
