@@ -16,6 +16,8 @@ from generator.chats import Asker, conversation
 from generator.faults import faulty
 from generator.oasst import message_rows, tree_rows
 from generator.prose import write_prose
+from generator.releases import europarl_rows, passages, tulu3_rows, ultrafeedback_rows
+from generator.releases import magpie_rows as labelled_magpie_rows
 from generator.world import EN, FI
 
 SEED = 2026
@@ -203,8 +205,24 @@ def make(out: Path) -> None:
         "prompt-completion": completion_rows(r, asker, 540),
         "preferences": preference_rows(r, asker, 320),
     }
+    files |= _releases(asker)
     for name, rows in files.items():
         _write_rows(out / "samples" / f"{name}.jsonl", rows)
+    aligned = passages(Random(f"{SEED} aligned lines"), 40)
+    for place, language in enumerate((EN, FI)):
+        lines = "".join(f"{passage[place]}\n" for passage in aligned)
+        (out / "samples" / f"europarl.en-fi.{language}").write_text(lines, encoding="utf-8", newline="\n")
+
+
+def _releases(asker: Asker) -> dict[str, list[Row]]:
+    """The schemas of single releases, each with its own random numbers, so that one can change without the others."""
+    return {
+        "tulu3": tulu3_rows(Random(f"{SEED} tulu3"), asker, 60),
+        "magpie": labelled_magpie_rows(Random(f"{SEED} magpie"), asker, 60),
+        "europarl": europarl_rows(passages(Random(f"{SEED} europarl"), 60)),
+        "ultrafeedback": ultrafeedback_rows(Random(f"{SEED} ultrafeedback"), asker, 60),
+        "avoin-avustaja": message_rows(Random(f"{SEED} avoin-avustaja"), asker, 24, every=2, languages=(FI,)),
+    }
 
 
 if __name__ == "__main__":

@@ -89,19 +89,26 @@ def _spoil(r: Random, root: Node, asker: Asker, trap: str) -> None:
 TRAPS = ("deleted", "synthetic", "unranked", "ends_with_prompter", "orphan", "no_replies", "aborted")
 
 
-def _trees(r: Random, asker: Asker, count: int, every: int, traps: tuple[str, ...]) -> list[Node]:
-    """English and Finnish trees by turns; every `every`th pair of trees has the next trap."""
+def _trees(
+    r: Random, asker: Asker, count: int, every: int, traps: tuple[str, ...], languages: tuple[str, ...] = (EN, FI)
+) -> list[Node]:
+    """Trees of the languages by turns; every `every`th pair of trees has the next trap."""
     trees = []
     for i in range(count):
-        root = _tree(r, asker, (EN, FI)[i % 2])
+        root = _tree(r, asker, languages[i % len(languages)])
         if i // 2 % every == every - 1:
             _spoil(r, root, asker, traps[i // 2 // every % len(traps)])
         trees.append(root)
     return trees
 
 
-def message_rows(r: Random, asker: Asker, count: int) -> list[Node]:
-    """Message level: a row a message, a parent before its replies, `labels` as parallel lists."""
+def message_rows(
+    r: Random, asker: Asker, count: int, every: int = 8, languages: tuple[str, ...] = (EN, FI)
+) -> list[Node]:
+    """Message level: a row a message, a parent before its replies, `labels` as parallel lists.
+
+    Every `every`th pair of trees has a trap.
+    """
     rows: list[Node] = []
 
     def add(node: Node, root: Node) -> None:
@@ -114,7 +121,7 @@ def message_rows(r: Random, asker: Asker, count: int) -> list[Node]:
         for reply in node["replies"]:
             add(reply, root)
 
-    for root in _trees(r, asker, count, 8, TRAPS):
+    for root in _trees(r, asker, count, every, TRAPS, languages):
         add(root, root)
     return rows
 

@@ -9,7 +9,8 @@ import typer
 from posttrain.cli.options import show_version
 from posttrain.cli.plan import plan
 from posttrain.cli.recipes import recipes
-from posttrain.cli.run import cpt, data, dpo, run, sft
+from posttrain.cli.run import cpt, data, dpo, run, sft, tokenize
+from posttrain.cli.show import show
 
 app = typer.Typer(
     name="posttrain",
@@ -31,5 +32,5 @@ def _root(
     """Turn a base language model into a released chat model, from one recipe."""
 
 
-for command in (run, data, cpt, sft, dpo, plan, recipes):
+for command in (run, data, tokenize, cpt, sft, dpo, plan, show, recipes):
     app.command()(command)

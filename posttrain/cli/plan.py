@@ -30,8 +30,9 @@ def plan(
     from posttrain.stages.runner import survey
 
     statuses = survey(loaded, force=list(force or ()))
+    width = max((len(status.stage.name) for status in statuses), default=0)
     for status in statuses:
-        print(f"{status.stage.name:<5} {status.state:<8} {status.folder}  ({status.reason})")
+        print(f"{status.stage.name:<{width}} {status.state:<8} {status.folder}  ({status.reason})")
     how = launch.plan(loaded.recipe)
     if how.launches:
         print(f"training runs in {how.processes} processes:")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from posttrain.cli.options import ForceOption, OverridesArgument, RecipeArgument
+from posttrain.errors import UserError
 
 FromOption = Annotated[
     str | None,
@@ -23,7 +24,7 @@ def _execute(
     *,
     from_: str | None = None,
     until: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     force: Sequence[str] | None = None,
 ) -> None:
     from rich.console import Console
@@ -63,5 +64,19 @@ def _stage(name: str, what: str) -> Callable[..., None]:
 
 cpt = _stage("cpt", "Pretrain the base checkpoint on text.")
 data = _stage("data", "Build the SFT and preference rows.")
+
+
+def tokenize(recipe: RecipeArgument, overrides: OverridesArgument = None, force: ForceOption = None) -> None:
+    """Turn the rows of both sets into tokens. The stages they are made from are built first where they are missing."""
+    from posttrain.recipe import load
+    from posttrain.stages.graph import chain
+
+    stages = [stage.name for stage in chain(load(recipe, list(overrides or ())).recipe)]
+    targets = [name for name in stages if name in ("tokenize-sft", "tokenize-preference")]
+    if not targets:
+        raise UserError("tokenize: the recipe has neither an sft nor a dpo section, so there is nothing to tokenize")
+    _execute(recipe, overrides, target=targets, force=force)
+
+
 sft = _stage("sft", "Train the SFT checkpoint; also under accelerate launch.")
 dpo = _stage("dpo", "Train the Instruct checkpoint by DPO; also under accelerate launch.")

@@ -42,6 +42,10 @@ def figures(stage: str, metrics: dict[str, Any]) -> str:
         parts.append(f"{metrics['trained_tokens_per_second']:,.0f} trained tokens/s")
     if stage == "sft" and "packing_efficiency" in metrics:
         parts.append(f"packing efficiency {metrics['packing_efficiency']:.0%}")
+    if stage.startswith("tokenize-"):
+        rows, blocks, tokens, trained = (metrics[key] for key in ("rows", "blocks", "tokens", "trained_tokens"))
+        packed = f" in {blocks:,} blocks" if blocks != rows else ""
+        parts.append(f"{rows:,} rows{packed}, {tokens:,} tokens, {trained:,} trained")
     for rows in ("sft", "preference"):
         if f"{rows}/train" in metrics:
             train, held_out, rejected = (metrics[f"{rows}/{key}"] for key in ("train", "validation", "rejected"))
@@ -53,14 +57,15 @@ def summarise(done: Sequence[Done], console: Console) -> None:
     """Print a line a stage, and the pictures to look at."""
     console.print()
     pictures: list[Path] = []
+    width = max(len(entry.stage) for entry in done)
     for entry in done:
         manifest = Manifest.read(entry.folder)
         seconds = manifest.times.get("seconds")
         what = "reused" if entry.action == "reuse" else f"{seconds:,.0f} s" if seconds is not None else entry.action
-        line = f"{entry.stage:<5} {os.fspath(entry.folder)}  ({what})"
+        line = f"{entry.stage:<{width}} {os.fspath(entry.folder)}  ({what})"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         if told := figures(entry.stage, manifest.metrics):
-            console.print(f"      {told}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{'':<{width}} {told}", highlight=False, markup=False, soft_wrap=True)
         pictures += [entry.folder / name for name in _PICTURES if (entry.folder / name).is_file()]
     if pictures:
         console.print("curves", ", ".join(map(os.fspath, pictures)), highlight=False, markup=False, soft_wrap=True)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-from posttrain.assets import BUILTIN, locate
+from posttrain.assets import is_hub_id, locate
 from posttrain.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".arrow")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What `datasets` writes beside the arrow files of a saved dataset.
 _SIDE_FILES = {"dataset_info.json", "dataset_dict.json", "state.json"}
 _SPLIT_NAMES = ("train", "training", "validation", "valid", "val", "dev", "eval", "test", "testing")
@@ -41,20 +40,13 @@ class DataFile:
     name: str
 
 
-def is_hub_id(path: str) -> bool:
-    """Tell `owner/name` on the hub from a local path, which exists, or lies in a folder that does, or has a suffix."""
-    if path.startswith(BUILTIN) or path.endswith((*SUFFIXES, ".txt", ".csv", ".gz")) or not _HUB_ID.fullmatch(path):
-        return False
-    local = Path(path)
-    return not local.exists() and not local.parent.exists()
-
-
 def check_source_exists(entry: Entry) -> list[str]:
     """Return what is wrong with an entry's `path` as far as this machine can tell at once; a hub id passes unseen."""
     if is_hub_id(entry.path):
         return []
     try:
-        find_files(entry)
+        if getattr(entry, "aligned_files", None) is None:
+            find_files(entry)
     except UserError as error:
         return error.problems
     return []
@@ -86,6 +78,10 @@ def find_files(entry: Entry) -> list[DataFile]:
         root = root / entry.split
     files = sorted(file for file in root.rglob("*") if _is_data(file.relative_to(root)) and file.is_file())
     by_split = {file: match[1] for file in files if (match := _SPLIT.match(file.name))}
+    # `train_prefs-00000-of-00001.parquet` is of the split train_prefs, where that is asked for, and else of train.
+    by_split |= {
+        file: entry.split for file in files if re.match(rf"{re.escape(entry.split)}(?![A-Za-z0-9_])", file.name)
+    }
     chosen = [file for file in files if by_split.get(file, entry.split) == entry.split]
     if not files:
         raise UserError(f"{entry.path}: no file in this folder can be read; it needs {', '.join(SUFFIXES)}")

@@ -1,39 +1,69 @@
-"""A line that counts rows while data is read, where someone is looking."""
+"""How far a build of data is: bars where someone is looking, a line now and then in a log."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
-_EVERY = 500  # rows between updates: drawing costs more than reading a row
+_EVERY = 30.0  # seconds between lines of a log
+
+# Called with what is being done, the share of it that is done, and how many rows it has come to, where that is known.
+Advance: TypeAlias = Callable[..., None]
 
 
 @contextmanager
-def counting(shown: bool | None = None) -> Iterator[Callable[[str], None]]:
-    """Give a function to call once a row with what is being done.
+def following(shown: bool | None = None) -> Iterator[Advance]:
+    """Give a function to call with what is being done, the share of it that is done, and the rows so far.
 
     Args:
-        shown: Whether to draw; by default if standard error is a terminal.
+        shown: Whether to draw bars; by default if standard error is a terminal. Otherwise long work prints a line each
+            half minute.
     """
     if not (sys.stderr.isatty() if shown is None else shown):
-        yield lambda doing: None
+        yield _log()
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {}
-        waiting: dict[str, int] = {}
 
-        def count(doing: str) -> None:
+        def advance(doing: str, share: float, rows: int | None = None) -> None:
+            counted = "" if rows is None else f"{rows:,} rows"
             if doing not in tasks:
-                tasks[doing] = progress.add_task(doing, total=None)
-            waiting[doing] = waiting.get(doing, 0) + 1
-            if waiting[doing] == _EVERY:
-                progress.advance(tasks[doing], waiting.pop(doing))
+                tasks[doing] = progress.add_task(doing, total=1.0, rows=counted)
+            progress.update(tasks[doing], completed=min(share, 1.0), rows=counted)
 
-        yield count
-        for doing, rows in waiting.items():
-            progress.advance(tasks[doing], rows)
+        yield advance
+
+
+def _log() -> Advance:
+    last = time.monotonic()
+
+    def advance(doing: str, share: float, rows: int | None = None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _EVERY:
+            last = now
+            counted = "" if rows is None else f", {rows:,} rows"
+            print(f"data  {doing}: {share:.0%}{counted}", file=sys.stderr, flush=True)
+
+    return advance

@@ -1,4 +1,4 @@
-"""Records from files, folders and the hub, one dict each, and where they came from."""
+"""Sources from files, folders and the hub, cut into chunks, and where they came from."""
 
 from __future__ import annotations
 
@@ -6,34 +6,37 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
+from posttrain.data.chunks import BYTE_ORDER_MARK, Chunk, Lines, Pairs, Rows, Unreadable, Values, parse_line
 from posttrain.data.files import DataFile, Entry, check_source_exists, file_identity, find_files, is_hub_id
 from posttrain.errors import UserError
 
-_SHOWN = 200  # characters of an unreadable line that are kept
-_BATCH = 1024  # rows of parquet and arrow turned into dicts at once
+if TYPE_CHECKING:
+    import pyarrow
+
+CHUNK_ROWS = 4096
+CHUNK_BYTES = 32 << 20
+LINE_BYTES = 64 << 20  # a longer line is no record, and would not fit into memory often enough
 
 __all__ = ["Reading", "Unreadable", "check_source_exists", "read_records", "read_source"]
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """A line or item that is no record: the beginning of its text, and why."""
-
-    text: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Reading:
-    """An entry about to be read. `provenance` identifies what `items` yields: files by SHA-256, or the hub's commit."""
+    """An entry about to be read. `provenance` identifies what `chunks` holds: files by SHA-256, or the hub's commit."""
 
-    items: Iterator[dict[str, Any] | Unreadable]
+    chunks: Iterator[Chunk]
     provenance: dict[str, Any]
+
+    @property
+    def items(self) -> Iterator[dict[str, Any] | Unreadable]:
+        """The records, parsed, and what is none."""
+        return (item for chunk in self.chunks for item in chunk.items() if item is not None)
 
 
 def read_source(entry: Entry) -> Reading:
@@ -43,12 +46,20 @@ def read_source(entry: Entry) -> Reading:
         UserError: There is nothing to read at its path; while reading, a file is damaged.
     """
     path = entry.path if not Path(entry.path).is_absolute() else Path(entry.path).name
-    if is_hub_id(entry.path):
-        dataset, commit = _from_hub(entry)
-        return Reading(iter(dataset), {"path": path, "revision": commit, "files": []})
-    files = find_files(entry)
-    identities = [file_identity(file) for file in files]
-    return Reading(_from_files(files), {"path": path, "revision": None, "files": identities})
+    aligned: Mapping[str, Path] | None = getattr(entry, "aligned_files", None)
+    if aligned is not None:
+        files = [DataFile(file, file.name) for file in aligned.values()]
+        chunks = _numbered(_guarded(_read_pairs(dict(zip(aligned, files, strict=True))), files))
+    elif is_hub_id(entry.path):
+        dataset, commit, licence = _from_hub(entry)
+        provenance: dict[str, Any] = {"path": path, "revision": commit, "files": []}
+        if licence:
+            provenance["license_stated"] = licence
+        return Reading(_numbered(_read_dataset(dataset)), provenance)
+    else:
+        files = find_files(entry)
+        chunks = _numbered(_from_files(files))
+    return Reading(chunks, {"path": path, "revision": None, "files": [file_identity(file) for file in files]})
 
 
 def read_records(entry: Entry) -> Iterator[dict[str, Any]]:
@@ -63,21 +74,38 @@ def read_records(entry: Entry) -> Iterator[dict[str, Any]]:
         yield item
 
 
-def _from_files(files: list[DataFile]) -> Iterator[dict[str, Any] | Unreadable]:
+def _numbered(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    first = 0
+    for chunk in chunks:
+        yield replace(chunk, first=first)
+        first += chunk.count
+
+
+def _from_files(files: list[DataFile]) -> Iterator[Chunk]:
+    sizes = [file.path.stat().st_size for file in files]
+    total, before = max(1, sum(sizes)), 0
+    for file, size in zip(files, sizes, strict=True):
+        for chunk in _guarded(_read_file(file), [file]):
+            yield replace(chunk, done=(before + chunk.done * size) / total)
+        before += size
+
+
+def _guarded(chunks: Iterator[Chunk], files: list[DataFile]) -> Iterator[Chunk]:
+    """Turn the errors of damaged files into ones that name the file."""
     import pyarrow
 
-    for file in files:
-        try:
-            yield from _read_file(file)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(f"{file.path}: is not a whole gzip file ({error}); fetch it again") from error
-        except pyarrow.ArrowException as error:
-            raise UserError(f"{file.path}: cannot be read ({_first_line(error)}); fetch it again") from error
-        except OSError as error:
-            raise UserError(f"{file.path}: cannot be read: {error.strerror or _first_line(error)}") from error
+    name = " and ".join(str(file.path) for file in files)
+    try:
+        yield from chunks
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{name}: is not a whole gzip file ({error}); fetch it again") from error
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{name}: cannot be read ({_first_line(error)}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read: {error.strerror or _first_line(error)}") from error
 
 
-def _read_file(file: DataFile) -> Iterator[dict[str, Any] | Unreadable]:
+def _read_file(file: DataFile) -> Iterator[Chunk]:
     name = file.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         return _read_parquet(file)
@@ -86,42 +114,86 @@ def _read_file(file: DataFile) -> Iterator[dict[str, Any] | Unreadable]:
     return _read_json(file) if name.endswith(".json") else _read_lines(file)
 
 
-def _bytes_of(file: DataFile) -> Any:
-    return gzip.open(file.path, "rb") if file.name.endswith(".gz") else file.path.open("rb")
+@dataclass
+class _Stream:
+    """A file read line by line, unpacked where it is a gzip file; `done` is the share of it that has been read."""
+
+    raw: IO[bytes]
+    lines: IO[bytes]
+    size: int
+
+    @classmethod
+    def of(cls, file: DataFile) -> _Stream:
+        raw = file.path.open("rb")
+        lines: Any = gzip.open(raw) if file.name.endswith(".gz") else raw  # noqa: SIM115 - open as long as this
+        return cls(raw, lines, max(1, file.path.stat().st_size))
+
+    @property
+    def done(self) -> float:
+        return min(1.0, self.raw.tell() / self.size)
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lines.close()
+        self.raw.close()
+
+    def read(self) -> Iterator[bytes | None]:
+        """Yield the lines; None stands for one longer than `LINE_BYTES`, which is skipped."""
+        while line := self.lines.readline(LINE_BYTES):
+            if len(line) < LINE_BYTES or line.endswith(b"\n"):
+                yield line
+                continue
+            while (rest := self.lines.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            yield None
 
 
-def _read_lines(file: DataFile) -> Iterator[dict[str, Any] | Unreadable]:
-    with _bytes_of(file) as stream:
-        for number, line in enumerate(stream, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-            if line.strip():
-                yield _parse_line(line, f"line {number} of {file.name}")
+def _read_lines(file: DataFile) -> Iterator[Chunk]:
+    with _Stream.of(file) as stream:
+        waiting: list[bytes | None] = []
+        size = number = 0
+        for line in stream.read():
+            number += 1
+            if number == 1 and line is not None:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            waiting.append(line)
+            size += len(line or b"")
+            if len(waiting) == CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield Lines(0, len(waiting), stream.done, file.name, number - len(waiting) + 1, waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield Lines(0, len(waiting), 1.0, file.name, number - len(waiting) + 1, waiting)
 
 
-def _parse_line(line: bytes, where: str) -> dict[str, Any] | Unreadable:
-    try:
-        value = json.loads(line.decode())
-    except UnicodeDecodeError:
-        return Unreadable(line[:_SHOWN].decode(errors="replace"), f"not UTF-8: {where}")
-    except (ValueError, RecursionError):
-        return Unreadable(line.decode()[:_SHOWN].strip(), f"not JSON: {where}")
-    return _object(value, where)
+def _read_pairs(files: dict[str, DataFile]) -> Iterator[Chunk]:
+    (one, other), names = files.values(), {language: file.name for language, file in files.items()}
+    with _Stream.of(one) as left, _Stream.of(other) as right:
+        waiting: list[tuple[bytes, bytes]] = []
+        number = 0
+        for pair in zip_longest(left.read(), right.read(), fillvalue=b""):
+            if b"" in pair:
+                shorter = names[list(names)[pair.index(b"")]]
+                raise UserError(f"{one.path} and {other.path}: {shorter} has fewer lines; they are not aligned")
+            number += 1
+            waiting.append((pair[0] or b"", pair[1] or b""))
+            if len(waiting) == CHUNK_ROWS:
+                yield Pairs(0, CHUNK_ROWS, left.done, names, number - CHUNK_ROWS + 1, waiting)
+                waiting = []
+        if waiting:
+            yield Pairs(0, len(waiting), 1.0, names, number - len(waiting) + 1, waiting)
 
 
-def _object(value: Any, where: str) -> dict[str, Any] | Unreadable:
-    return value if isinstance(value, dict) else Unreadable(json.dumps(value)[:_SHOWN], f"not an object: {where}")
-
-
-def _read_json(file: DataFile) -> Iterator[dict[str, Any] | Unreadable]:
+def _read_json(file: DataFile) -> Iterator[Chunk]:
     """Read a list of objects, an object that holds one under `data`, or lines under the wrong suffix."""
-    with _bytes_of(file) as stream:
-        content: bytes = stream.read()
+    with _Stream.of(file) as stream:
+        content = stream.lines.read()
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         first = content.lstrip().partition(b"\n")[0]
-        if isinstance(_parse_line(first.removeprefix(b"\xef\xbb\xbf"), ""), dict):
+        if isinstance(parse_line(first.removeprefix(BYTE_ORDER_MARK), ""), dict):
             yield from _read_lines(file)
             return
         problem = "it is empty" if not content.strip() else str(error)
@@ -132,35 +204,51 @@ def _read_json(file: DataFile) -> Iterator[dict[str, Any] | Unreadable]:
         value = [value]  # JSON lines with one line
     if not isinstance(value, list):
         raise UserError(f"{file.path}: holds {type(value).__name__}; give a list of objects, or one under `data`")
-    for number, item in enumerate(value, 1):
-        yield _object(item, f"item {number} of {file.name}")
+    for start in range(0, len(value), CHUNK_ROWS):
+        part = value[start : start + CHUNK_ROWS]
+        yield Values(0, len(part), (start + len(part)) / len(value), file.name, start + 1, part)
 
 
-def _read_parquet(file: DataFile) -> Iterator[dict[str, Any]]:
+def _table_chunks(batches: Iterator[pyarrow.RecordBatch], total: int) -> Iterator[Chunk]:
+    read = 0
+    for batch in batches:
+        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES * max(1, batch.num_rows) // max(1, batch.nbytes)))
+        for start in range(0, batch.num_rows, rows):
+            part = batch.slice(start, rows)
+            read += part.num_rows
+            yield Rows(0, part.num_rows, read / max(1, total), part)
+
+
+def _read_parquet(file: DataFile) -> Iterator[Chunk]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file.path) as table:
-        for batch in table.iter_batches(batch_size=_BATCH):
-            yield from batch.to_pylist()
+        yield from _table_chunks(table.iter_batches(batch_size=CHUNK_ROWS), table.metadata.num_rows)
 
 
-def _read_arrow(file: DataFile) -> Iterator[dict[str, Any]]:
+def _read_arrow(file: DataFile) -> Iterator[Chunk]:
     """Read Arrow's stream format, which `datasets` writes, or its file format."""
     import pyarrow
 
     with pyarrow.memory_map(str(file.path)) as source:
         try:
             batches = iter(pyarrow.ipc.open_stream(source))
+            total = 0
         except pyarrow.ArrowInvalid:
             table = pyarrow.ipc.open_file(source)
             batches = (table.get_batch(number) for number in range(table.num_record_batches))
-        for batch in batches:
-            for start in range(0, batch.num_rows, _BATCH):
-                yield from batch.slice(start, _BATCH).to_pylist()
+            total = 0
+        for chunk in _table_chunks(batches, total):
+            yield replace(chunk, done=min(1.0, source.tell() / max(1, source.size())))
 
 
-def _from_hub(entry: Entry) -> tuple[Any, str | None]:
-    """Return a dataset of the hub, downloaded or cached, and the commit that it was read at."""
+def _read_dataset(dataset: Any) -> Iterator[Chunk]:
+    tables = dataset.with_format("arrow").iter(CHUNK_ROWS)
+    yield from _table_chunks((batch for table in tables for batch in table.to_batches()), len(dataset))
+
+
+def _from_hub(entry: Entry) -> tuple[Any, str | None, str | None]:
+    """Return a dataset of the hub, downloaded or cached, the commit that it was read at, and the licence it states."""
     import datasets
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
@@ -177,7 +265,7 @@ def _from_hub(entry: Entry) -> tuple[Any, str | None]:
         ) from error
     # The builder's files are at hf://datasets/OWNER/NAME@COMMIT/; from the cache alone the commit is its hash.
     commit = re.search(r"\b[0-9a-f]{40}\b", f"{builder.base_path} {builder.hash}")
-    return dataset, commit[0] if commit else entry.revision
+    return dataset, commit[0] if commit else entry.revision, getattr(builder.info, "license", None) or None
 
 
 def _first_line(error: Exception) -> str:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from posttrain.data.rows import PreferenceRow, Row
 from posttrain.data.sources.base import Source
 from posttrain.recipe.schema import Validation
+
+if TYPE_CHECKING:
+    import numpy
 
 
 def ordinal(seed: int, *parts: object) -> bytes:
@@ -20,24 +23,39 @@ def ordinal(seed: int, *parts: object) -> bytes:
     return hashlib.sha256("\0".join(str(part) for part in (seed, *parts)).encode()).digest()[:16]
 
 
-def sample(ids: Sequence[str], options: Source, seed: int) -> list[tuple[str, int]]:
-    """Return the ids that `fraction`, `max_rows` or `repeat` takes of a source, each with how often, in no order.
+def sample(ids: Sequence[bytes], options: Source, seed: int) -> numpy.ndarray:
+    """Return how often `fraction`, `max_rows` or `repeat` takes each row of a source, int64.
 
     Args:
         ids: The ids of the source's rows, each once.
         options: The recipe's entry; with none of the three every row is taken once.
         seed: The recipe's seed; a larger sample contains the smaller ones of the same seed.
     """
-    shuffled = sorted(ids, key=lambda name: ordinal(seed, "sample", name))
+    import numpy as np
+
+    rows = len(ids)
+    copies = np.ones(rows, np.int64)
+    if options.fraction is None and options.max_rows is None and options.repeat is None:
+        return copies
+    rank = np.empty(rows, np.int64)
+    rank[np.argsort(ordinals(seed, "sample", ids), kind="stable")] = np.arange(rows)
     if options.fraction is not None:
-        shuffled = shuffled[: round(options.fraction * len(ids))]
+        copies[rank >= round(options.fraction * rows)] = 0
     elif options.max_rows is not None:
-        shuffled = shuffled[: options.max_rows]
+        copies[rank >= options.max_rows] = 0
     elif options.repeat is not None:
         whole = math.floor(options.repeat)
-        once_more = round((options.repeat - whole) * len(ids))
-        return [(name, whole + (rank < once_more)) for rank, name in enumerate(shuffled)]
-    return [(name, 1) for name in shuffled]
+        copies[:] = whole + (rank < round((options.repeat - whole) * rows))
+    return copies
+
+
+def ordinals(seed: int, name: str, digests: Iterable[bytes], prefix: str = "") -> numpy.ndarray:
+    """Return the `ordinal` of each digest of 16 bytes, written in hex after `prefix`, as `S16`."""
+    import numpy as np
+
+    # numpy takes NULs at the end of a text off, which here belong to it
+    found = [ordinal(seed, name, prefix + digest.ljust(16, b"\0").hex()) for digest in digests]
+    return np.array(found, "S16")
 
 
 def normalised(text: str) -> str:
@@ -45,96 +63,113 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def split_keys(row: Row) -> tuple[str, ...]:
-    """Return what ties a row to others: its conversation tree, where it has one, and its first user prompt.
-
-    Rows that share a key, directly or through other rows, are on one side of the validation split.
-    """
+def prompt_key(row: Row) -> bytes:
+    """Return 16 bytes that rows with the same first user prompt share."""
     messages = row.prompt if isinstance(row, PreferenceRow) else row.messages
     first = next(message["content"] for message in messages if message["role"] == "user")
-    keys = [f"prompt:{hashlib.sha256(normalised(first).encode()).hexdigest()[:32]}"]
-    tree = json.loads(row.meta).get("tree")
-    return (f"tree:{tree}", *keys) if tree else tuple(keys)
+    return hashlib.sha256(normalised(first).encode()).digest()[:16]
 
 
+def tree_key(row: Row) -> bytes:
+    """Return 16 bytes that rows of one conversation tree share, or nothing for a row of none."""
+    tree = json.loads(row.meta).get("tree") if '"tree"' in row.meta else None
+    return hashlib.sha256(str(tree).encode()).digest()[:16] if tree else b""
+
+
+@dataclass(frozen=True)
 class Groups:
-    """Rows joined by shared keys, by union and find; a group is named by its least key, whatever the order."""
+    """Rows that share a prompt or a tree, directly or through other rows, by number; `names` is a key of each."""
 
-    def __init__(self, keys: Iterable[Sequence[str]]) -> None:
-        self._parent: dict[str, str] = {}
-        for row_keys in keys:
-            for key in row_keys:
-                self._join(row_keys[0], key)
+    of_row: numpy.ndarray
+    names: numpy.ndarray
 
-    def _find(self, key: str) -> str:
-        root = key
-        while (above := self._parent.setdefault(root, root)) != root:
-            root = above
-        while key != root:
-            self._parent[key], key = root, self._parent[key]
-        return root
+    @classmethod
+    def of(cls, prompts: numpy.ndarray, trees: numpy.ndarray) -> Groups:
+        """Join rows by `prompt_key` and `tree_key`, `S16` each. A group is named by its least prompt key."""
+        import numpy as np
 
-    def _join(self, one: str, other: str) -> None:
-        low, high = sorted((self._find(one), self._find(other)))
-        self._parent[high] = low
+        names, code = np.unique(prompts, return_inverse=True)
+        above = np.arange(len(names))
 
-    def of(self, keys: Sequence[str]) -> str:
-        """Return the group of a row by its keys."""
-        return self._find(keys[0])
+        def root(at: int) -> int:
+            while above[at] != at:
+                above[at] = above[above[at]]
+                at = above[at]
+            return at
+
+        first: dict[bytes, int] = {}
+        for row in np.flatnonzero(trees != b""):
+            low, high = sorted((root(first.setdefault(trees[row], code[row])), root(code[row])))
+            above[high] = low
+        for at in np.flatnonzero(above != np.arange(len(names))):
+            above[at] = root(at)
+        return cls(above[code], names)
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """The groups of one set that go to validation, and those left out because another set holds them out."""
 
-    validation: frozenset[str]
-    excluded: frozenset[str]
+    validation: frozenset[int]
+    excluded: frozenset[int]
 
 
-def hold_out(sets: Mapping[str, Sequence[str]], validation: Validation, seed: int) -> dict[str, HeldOut]:
+def hold_out(
+    sets: Mapping[str, numpy.ndarray], names: numpy.ndarray, validation: Validation, seed: int
+) -> dict[str, HeldOut]:
     """Choose the groups to hold out of each set, so that no set trains on a group that another validates on.
 
     Each set takes whole groups in seeded order up to its share of rows, one group at least where it has several.
     What the other sets hold out goes to its validation too as far as `max_rows` allows, and is excluded beyond that.
 
     Args:
-        sets: The group of each row, by set.
+        sets: The number of the group of each row, by set.
+        names: The name of each group, from which its place in the order follows.
         validation: The share of rows to hold out, and the most of a set.
         seed: The recipe's seed.
     """
-    sizes = {name: Counter(groups) for name, groups in sets.items()}
-    own = {name: _own(size, validation, seed) for name, size in sizes.items()}
-    union = sorted(set().union(*own.values()), key=lambda group: ordinal(seed, "validation", group))
+    import numpy as np
+
+    if validation.fraction <= 0:
+        return {name: HeldOut(frozenset(), frozenset()) for name in sets}
+    rank = np.argsort(np.argsort(ordinals(seed, "validation", names.tolist(), "prompt:"), kind="stable"), kind="stable")
+    sizes = {name: np.bincount(groups, minlength=len(names)) for name, groups in sets.items()}
+    own = {name: _own(size, rank, validation) for name, size in sizes.items()}
+    union = sorted(set().union(*own.values()), key=lambda group: int(rank[group]))
     held = {}
     for name, size in sizes.items():
         taken = set(own[name])
-        rows = sum(size[group] for group in taken)
+        rows = sum(int(size[group]) for group in taken)
         excluded = set()
         for group in union:
-            if group in taken or group not in size:
+            if group in taken or not size[group]:
                 continue
             if rows + size[group] <= validation.max_rows:
                 taken.add(group)
-                rows += size[group]
+                rows += int(size[group])
             else:
                 excluded.add(group)
         held[name] = HeldOut(frozenset(taken), frozenset(excluded))
     return held
 
 
-def _own(size: Counter[str], validation: Validation, seed: int) -> set[str]:
-    total = sum(size.values())
-    if validation.fraction <= 0 or len(size) < 2:
+def _own(size: numpy.ndarray, rank: numpy.ndarray, validation: Validation) -> set[int]:
+    import numpy as np
+
+    present = np.flatnonzero(size)
+    if len(present) < 2:
         return set()
-    target = min(validation.max_rows, max(1, round(total * validation.fraction)))
-    order = sorted(size, key=lambda group: ordinal(seed, "validation", group))
-    taken: set[str] = set()
+    target = min(validation.max_rows, max(1, round(int(size.sum()) * validation.fraction)))
+    order = present[np.argsort(rank[present], kind="stable")]
+    taken: set[int] = set()
     rows = 0
-    for group in order:
+    for group in order.tolist():
+        if rows == target:
+            break
         if rows + size[group] <= target:
             taken.add(group)
-            rows += size[group]
+            rows += int(size[group])
     if not taken:
-        smallest = min(order, key=lambda group: size[group])
+        smallest = min(order.tolist(), key=lambda group: int(size[group]))
         taken = {smallest} if size[smallest] <= validation.max_rows else taken
     return taken

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from posttrain.data.rows import reason_kind
+from posttrain.data.assemble import STEPS, Written
+from posttrain.data.choose import Fate, Pool
+from posttrain.data.sources import SOURCES
+
+if TYPE_CHECKING:
+    from posttrain.data.parts import EntryParts
+
+BEFORE_ROWS = ("read", "convert")  # what these steps refuse is no row yet
 
 
 @dataclass
 class SourceSummary:
     """The account of one entry of the recipe.
 
-    `read` counts records, `unreadable` of them were none. The others hold `units`, which a converter `used` in rows
-    or refused. Of the `rows` it made, some were rejected or `sampled_out`; `train` and `validation` count the rest,
-    each once; `train_repeats` is what `repeat` adds to `train`. `rejected` counts by step and reason; `licenses` and
-    `languages` count the rows written, repeats included.
+    `read` counts records, some of which were unreadable. The others hold `units`, which a converter `used` in rows or
+    refused. Of the `rows` it made, some were rejected or `sampled_out`; `train` and `validation` count the rest, each
+    once; `train_repeats` is what `repeat` adds to `train`. `rejected` counts by step and reason; `licenses`,
+    `languages`, `prompt_chars` and `answer_chars` are of the rows written, repeats included. `masked` counts the
+    personal data replaced in the rows that no filter refused.
     """
 
     entry: str
@@ -33,15 +41,14 @@ class SourceSummary:
     train: int = 0
     train_repeats: int = 0
     validation: int = 0
+    prompt_chars: int = 0
+    answer_chars: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     licenses: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
 
-    def reject(self, step: str, reason: str) -> None:
-        """Count a refusal under the countable part of its reason."""
-        self.rejected.setdefault(step, Counter())[reason_kind(reason)] += 1
-
-    def _rejected(self, steps: Iterable[str]) -> int:
+    def _rejected(self, *steps: str) -> int:
         return sum(sum(self.rejected.get(step, Counter()).values()) for step in steps)
 
     def reasons(self) -> list[tuple[str, int]]:
@@ -49,19 +56,17 @@ class SourceSummary:
         total: Counter[str] = sum(self.rejected.values(), Counter())
         return sorted(total.items(), key=lambda item: (-item[1], item[0]))
 
-    def check_reading(self, passed_on: int) -> None:
-        """Check that every record read was passed on or rejected, and every unit used or refused.
+    def check(self, passed_on: int) -> None:
+        """Check that every record was passed on or rejected, every unit used or refused, and every row accounted for.
 
         Raises:
-            RuntimeError: A converter or the build lost something; a fault of the program.
+            RuntimeError: Something was lost; a fault of the program.
         """
-        _check(f"{self.entry}: records", self.read, passed_on + self._rejected(["read"]))
-        _check(f"{self.entry}: {self.unit}s", self.units, self.used + self._rejected(["convert"]))
-
-    def check_rows(self) -> None:
-        """Check that every row made is in the output, rejected or sampled out; errors as `check_reading`."""
+        _check(f"{self.entry}: records", self.read, passed_on + self._rejected("read"))
+        _check(f"{self.entry}: {self.unit}s", self.units, self.used + self._rejected("convert"))
+        steps = [step for step in self.rejected if step not in BEFORE_ROWS]
         out = self.train + self.validation + self.sampled_out
-        _check(f"{self.entry}: rows", self.rows, out + self._rejected(["language", "dedup", "split"]))
+        _check(f"{self.entry}: rows", self.rows, out + self._rejected(*steps))
 
     def describe(self) -> str:
         """Say in a line what became of what was read."""
@@ -77,8 +82,8 @@ class SourceSummary:
         """Return it as plain values, counts in the order of their names."""
         plain = dict(vars(self))
         plain["rejected"] = {step: dict(sorted(counts.items())) for step, counts in sorted(self.rejected.items())}
-        plain["licenses"] = dict(sorted(self.licenses.items()))
-        plain["languages"] = dict(sorted(self.languages.items()))
+        for name in ("licenses", "languages", "masked"):
+            plain[name] = dict(sorted(plain[name].items()))
         return plain
 
 
@@ -103,15 +108,77 @@ class SetSummary:
 
 @dataclass
 class Summary:
-    """The whole build, by set; `to_json` is what `summary.json` holds."""
+    """The whole build, by set, with the section of the recipe it followed; `to_json` is what `summary.json` holds."""
 
     seed: int
+    settings: dict[str, Any]
     sets: dict[str, SetSummary]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"seed": self.seed, "sets": {name: part.to_json() for name, part in self.sets.items()}}
+        sets = {name: part.to_json() for name, part in self.sets.items()}
+        return {"seed": self.seed, "settings": self.settings, "sets": sets}
 
     def provenance(self) -> dict[str, dict[str, Any]]:
-        """Return where each entry's rows came from, by the entry's place in the recipe."""
-        return {source.entry: source.provenance for part in self.sets.values() for source in part.sources}
+        """Return where each entry's rows came from, how many and under which licences, by its place in the recipe."""
+        return {
+            source.entry: {**source.provenance, "rows": source.read, "licenses": sorted(source.licenses)}
+            for part in self.sets.values()
+            for source in part.sources
+        }
+
+
+def summarise(rows: Pool, entries: Sequence[EntryParts], written: Written) -> SetSummary:
+    """Account for one set.
+
+    Raises:
+        RuntimeError: Rows were lost; a fault of the program.
+    """
+    found = SetSummary([_of_entry(rows, entry) for entry in entries], *vars(written).values())
+    _check(f"{rows.kind}: train", sum(each.train + each.train_repeats for each in found.sources), found.train)
+    _check(f"{rows.kind}: validation", sum(each.validation for each in found.sources), found.validation)
+    _check(f"{rows.kind}: rejected", sum(n for each in found.sources for _, n in each.reasons()), found.rejected)
+    return found
+
+
+def _of_entry(rows: Pool, entry: EntryParts) -> SourceSummary:
+    import numpy as np
+
+    options, kind = entry.options, SOURCES[entry.options.source]
+    found = SourceSummary(entry.key, options.label, options.source, entry.provenance, kind.unit)
+    passed_on = 0
+    for _, counts in entry.parts:
+        passed_on += counts.passed_on
+        for name in ("read", "units", "used", "rows"):
+            setattr(found, name, getattr(found, name) + getattr(counts, name))
+        found.masked.update(counts.masked)
+        for step, reasons in counts.rejected.items():
+            found.rejected.setdefault(step, Counter()).update(reasons)
+    here = rows.entry_rows(entry.number)
+    fates = np.bincount(rows.fate[here], minlength=len(Fate))
+    for fate, step in STEPS.items():
+        if fates[fate]:
+            found.rejected.setdefault(step, Counter())[_REASONS[fate]] += int(fates[fate])
+    found.sampled_out, found.validation = int(fates[Fate.SAMPLED_OUT]), int(fates[Fate.VALIDATION])
+    found.train = int(fates[Fate.TRAIN])
+    out = np.isin(rows.fate[here], [Fate.TRAIN, Fate.VALIDATION])
+    copies, keys = rows.copies[here][out], rows.keys[here][out]
+    found.train_repeats = int(copies.sum()) - found.train - found.validation
+    found.prompt_chars = int((keys["prompt_chars"] * copies).sum())
+    found.answer_chars = int((keys["answer_chars"] * copies).sum())
+    for name, names, counter in (
+        ("language", rows.languages, found.languages),
+        ("license", [each or "unknown" for each in rows.licenses], found.licenses),
+    ):
+        for code, count in enumerate(np.bincount(keys[name], weights=copies)):
+            if count:
+                counter[names[code]] += int(count)
+    found.check(passed_on)
+    return found
+
+
+_REASONS = {
+    Fate.DUPLICATE: "duplicate",
+    Fate.NEAR_DUPLICATE: "near duplicate",
+    Fate.HELD_OUT_ELSEWHERE: "prompt held out of another set",
+}

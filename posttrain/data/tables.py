@@ -3,74 +3,92 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from posttrain.data.rows import PreferenceRow, Row, SftRow
-
 if TYPE_CHECKING:
     import pyarrow
+
+    from posttrain.data.rows import Row
 
 ROW_GROUP = 2048  # rows
 
 
 def schema(kind: str) -> pyarrow.Schema:
-    """Return the Arrow schema of `sft`, `preference` or `rejected`."""
+    """Return the Arrow schema of `sft`, `preference`, `rejected` or `duplicates`."""
     import pyarrow as pa
 
-    messages = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    about = [("source", pa.string()), ("language", pa.string()), ("license", pa.string()), ("meta", pa.string())]
+    text = pa.string()
+    messages = pa.list_(pa.struct([("role", text), ("content", text)]))
+    about = [("source", text), ("language", text), ("license", text), ("meta", text)]
     fields = {
-        "sft": [("id", pa.string()), ("messages", messages), *about],
+        "sft": [("id", text), ("messages", messages), *about],
         "preference": [
-            ("id", pa.string()),
+            ("id", text),
             ("prompt", messages),
             ("chosen", messages),
             ("rejected", messages),
             ("margin", pa.float64()),
             *about,
         ],
-        "rejected": [
-            ("source", pa.string()),
-            ("step", pa.string()),
-            ("reason", pa.string()),
-            ("detail", pa.string()),
-            ("record", pa.string()),
+        "rejected": [(name, text) for name in ("source", "step", "reason", "detail", "record")],
+        "duplicates": [
+            *((name, text) for name in ("source", "kept_source", "step", "removed_id", "kept_id")),
+            ("similarity", pa.float32()),
+            ("removed_text", text),
+            ("kept_text", text),
         ],
     }
     return pa.schema(fields[kind])
 
 
+def table_of(kind: str, rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
+    """Return rows as a table of one kind; columns outside its schema are left out."""
+    import pyarrow as pa
+
+    wanted = schema(kind)
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in wanted]
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def row_table(kind: str, rows: Sequence[Row]) -> pyarrow.Table:
+    """Return rows of a contract as a table, without their units."""
+    return table_of(kind, [vars(row) for row in rows])
+
+
 class TableWriter:
-    """Writes dicts to one parquet file, a row group at a time; a context manager."""
+    """Writes tables to one parquet file in row groups of `ROW_GROUP` rows, however they come; a context manager."""
 
     def __init__(self, path: Path, kind: str) -> None:
         import pyarrow.parquet
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = schema(kind)
-        self._names = self._schema.names
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
-        self._waiting: list[Mapping[str, Any]] = []
+        self._waiting: list[pyarrow.Table] = []
+        self._held = 0
         self.rows = 0
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row; columns outside the schema are left out."""
-        self._waiting.append({name: row[name] for name in self._names})
-        self.rows += 1
-        if len(self._waiting) == ROW_GROUP:
-            self._flush()
+    def write(self, table: pyarrow.Table) -> None:
+        """Add the rows of a table of this kind."""
+        self._waiting.append(table)
+        self._held += table.num_rows
+        self.rows += table.num_rows
+        if self._held >= ROW_GROUP:
+            self._flush(self._held - self._held % ROW_GROUP)
 
-    def _flush(self) -> None:
+    def _flush(self, rows: int) -> None:
         import pyarrow as pa
 
-        if self._waiting:
-            self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
-            self._waiting = []
+        if not rows:
+            return
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        for start in range(0, rows, ROW_GROUP):
+            self._writer.write_table(table.slice(start, min(ROW_GROUP, rows - start)), row_group_size=ROW_GROUP)
+        rest = table.slice(rows)
+        self._waiting, self._held = ([rest], rest.num_rows) if rest.num_rows else ([], 0)
 
     def __enter__(self) -> TableWriter:
         return self
@@ -79,7 +97,7 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._flush()
+            self._flush(self._held)
         self._writer.close()
 
 
@@ -90,27 +108,3 @@ def refused_record(source: str, step: str, reason: str, record: Any) -> dict[str
     text = text.encode(errors="backslashreplace").decode()  # half surrogate pairs, which parquet cannot hold
     detail = detail.encode(errors="backslashreplace").decode()
     return {"source": source, "step": step, "reason": kind, "detail": detail, "record": text}
-
-
-class Spool:
-    """Rows of one set waiting on disk while their order is decided; the file has no name and ends with the process."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the spool
-        self._row_class: type[SftRow] | type[PreferenceRow] = SftRow if kind == "sft" else PreferenceRow
-
-    def add(self, row: Row) -> int:
-        """Store a row without its units and return where it is."""
-        offset = self._file.seek(0, os.SEEK_END)
-        values = {**vars(row), "units": ()}
-        self._file.write(json.dumps(values, separators=(",", ":")).encode() + b"\n")
-        return offset
-
-    def get(self, offset: int) -> Row:
-        """Return the row stored at an offset."""
-        self._file.seek(offset)
-        return self._row_class(**json.loads(self._file.readline()))
-
-    def close(self) -> None:
-        """Give the space back."""
-        self._file.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from posttrain.data.sources.base import Source
 from posttrain.recipe import schema
+from posttrain.recipe import schema_data as data
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,26 @@ RULES: dict[type, dict[str, Rule]] = {
         "loss_type": Rule(lambda value: bool(value) and all(value), "a list of one or more losses"),
     },
     schema.Validation: {"fraction": _between(0, 1, above=False), "max_rows": _NOT_NEGATIVE},
+    schema.Data: {"num_proc": _ONE_OR_MORE},
+    data.LanguageFilter: {"crop": _ONE_OR_MORE, "min_letters": _ONE_OR_MORE},
+    data.LengthFilter: dict.fromkeys(
+        ("min_prompt", "max_prompt", "min_response", "max_response", "max_tokens"), _ONE_OR_MORE
+    ),
+    data.RepetitionFilter: {"ngram": _ONE_OR_MORE, "max_share": _SHARE, "min_words": _ONE_OR_MORE},
+    data.TruncationFilter: {"min_chars": _NOT_NEGATIVE},
+    data.NearDuplicates: {
+        "threshold": Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+        "permutations": Rule(lambda value: 16 <= value <= 1024, "between 16 and 1024"),
+        "ngram": _ONE_OR_MORE,
+    },
+    data.EvalSet: {"path": _TEXT, "split": _TEXT, "column": _TEXT},
+    data.Decontamination: {
+        "threshold": Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+        "ngram": Rule(
+            lambda value: all(type(n) is int and n > 0 for n in value.values()) and "default" in value,
+            "whole numbers above 0 by language code, one of them called default",
+        ),
+    },
     schema.Launch: {"num_processes": _ONE_OR_MORE, "config": _TEXT},
     schema.Recipe: {
         "name": Rule(lambda value: bool(re.fullmatch(r"[^\s/\\.][^\s/\\]*", value)), "one word that can name a folder"),

@@ -130,6 +130,12 @@ def _data(tree: Node) -> list[str]:
             continue
         if node is None or node.value == []:
             problems.append(f"{section.origin}: {stage}: {entries} is empty; {why}, so give at least one entry")
+    most = _at(tree, "data.filters.length.max_tokens")
+    if most is not None and _at(tree, "model.new") is not None:
+        problems.append(
+            f"{most.origin}: data.filters.length.max_tokens: a new model has no tokenizer yet when the rows are "
+            "filtered; give max_prompt and max_response in characters"
+        )
     return problems
 
 

@@ -2,13 +2,17 @@
 
 Keys that TRL or transformers already name keep their names. A key that is not here is an error; any other
 `SFTConfig` or `DPOConfig` field goes under `trainer`. This module imports nothing heavy, because a recipe is
-read before anything else.
+read before anything else. The sections of `data` are in `posttrain.recipe.schema_data`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from posttrain.recipe.schema_data import Data, Validation
+
+__all__ = ["Cpt", "Data", "Dpo", "Launch", "Lora", "Model", "NewModel", "Recipe", "Sft", "TextSource", "Training", "Validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,23 +143,6 @@ class Dpo(Training):
     label_smoothing: float = 0.0
     lora: Lora | None = None
     quantization: Literal["none", "nf4"] = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """Rows held out, by conversation tree or prompt: a share of them, at most `max_rows` a set."""
-
-    fraction: float = 0.05
-    max_rows: int = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """The SFT mixture and the preference set; each entry names a source (`posttrain.data.sources`)."""
-
-    sft: list[Any] = field(default_factory=list)
-    preference: list[Any] = field(default_factory=list)
-    validation: Validation = field(default_factory=Validation)
 
 
 @dataclass(frozen=True, kw_only=True)

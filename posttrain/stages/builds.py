@@ -14,15 +14,39 @@ if TYPE_CHECKING:
 def data(context: Context) -> None:
     """Build the SFT and preference rows."""
     from posttrain.data.build import build
+    from posttrain.data.mixture import mixture_table
+    from posttrain.stages.tokens import length_tokenizer
 
-    summary = build(context.recipe.data, context.seed, context.folder)
+    summary = build(
+        context.recipe.data,
+        context.seed,
+        context.folder,
+        title=context.recipe.name,
+        work=context.work,
+        tokenizer_file=length_tokenizer(context.recipe),
+    )
     for entry, provenance in summary.provenance().items():
         context.provenance({"entry": entry, **provenance})
     for name, rows in summary.sets.items():
         for source in rows.sources:
             context.console.print(f"data  {name}  {source.describe()}", highlight=False, markup=False, soft_wrap=True)
+        context.console.print(mixture_table(name, rows))
         counts = {"train": rows.train, "validation": rows.validation, "rejected": rows.rejected}
         context.report({f"{name}/{key}": count for key, count in counts.items()})
+
+
+def tokenize_sft(context: Context) -> None:
+    """Turn the SFT rows into tokens."""
+    from posttrain.train import tokenize
+
+    tokenize.tokenize_sft(context)
+
+
+def tokenize_preference(context: Context) -> None:
+    """Turn the preference rows into tokens."""
+    from posttrain.train import tokenize
+
+    tokenize.tokenize_preference(context)
 
 
 def cpt(context: Context) -> None:

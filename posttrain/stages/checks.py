@@ -28,6 +28,13 @@ def training(section: str) -> Callable[[Recipe, int], list[str]]:
     return check
 
 
+def chat_template(recipe: Recipe, world_size: int) -> list[str]:
+    """Check that the chat template can be used for SFT."""
+    from posttrain.train.preflight import template_problems
+
+    return template_problems(recipe)
+
+
 def readable_sources(recipe: Recipe, world_size: int) -> list[str]:
     """Check that what the data's entries name holds files that can be read; what is missing is found elsewhere."""
     from posttrain.data.files import check_source_exists

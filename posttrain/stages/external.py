@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from posttrain.assets import BUILTIN, locate
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FILE_SUFFIXES = (
-    ".arrow",
-    ".csv",
-    ".gguf",
-    ".gz",
-    ".jinja",
-    ".json",
-    ".jsonl",
-    ".md",
-    ".parquet",
-    ".txt",
-    ".yaml",
-    ".yml",
-    ".zst",
-)
+from posttrain.assets import is_hub_id, locate
 
 
 @dataclass(frozen=True)
@@ -48,16 +30,14 @@ class External:
         return f"{self.key}: there is no file or folder {self.written!r}; correct the path"
 
 
-def external(key: str, written: str) -> External:
+def external(key: str, written: str, *, bare: bool = True) -> External:
     """Tell a path from a hub id.
 
-    Whatever exists is a path. Of the rest, `name` and `owner/name` without the suffix of a known kind of file are hub
-    ids, unless there is a folder `owner` here; anything else is a path to something missing.
+    Args:
+        key: Where the recipe names it.
+        written: The value.
+        bare: Whether `name` without an owner is a hub id, as it is of models and not of data.
     """
-    path = Path(locate(written)).expanduser()
-    if path.exists() or written.startswith(BUILTIN):
-        return External(key, written, path)
-    is_name = _HUB_ID.fullmatch(written) and not written.endswith(_FILE_SUFFIXES)
-    if is_name and ("/" not in written or not path.parent.exists()):
+    if is_hub_id(written, bare=bare):
         return External(key, written, None)
-    return External(key, written, path)
+    return External(key, written, Path(locate(written)).expanduser())

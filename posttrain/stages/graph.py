@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posttrain.chat.template import builtin_templates
 from posttrain.stages import builds, checks
 from posttrain.stages.external import External, external
+from posttrain.stages.tokens import counts_tokens, token_part, tokenizer_files, tokenizer_keys
 
 if TYPE_CHECKING:
     from posttrain.recipe.schema import Recipe
@@ -52,7 +53,8 @@ class Stage:
         build: Writes the output. In a stage that trains it is called in every process, otherwise in rank 0 only.
         files: The inputs from outside.
         check: Problems that are known before anything is built, given the number of processes that will train.
-        trains: Whether it runs under accelerate's launcher and can be resumed.
+        trains: Whether it runs under accelerate's launcher; it can be resumed then.
+        resumes: Whether it goes on from what an interrupted build of it left, though it does not train.
         version: Raised when the code comes to mean something else by the same recipe.
     """
 
@@ -64,6 +66,7 @@ class Stage:
     files: Callable[[Recipe], list[External]] = no_files
     check: Callable[[Recipe, int], list[str]] = no_problems
     trains: bool = False
+    resumes: bool = False
     version: int = 1
 
 
@@ -88,27 +91,92 @@ def model_files(recipe: Recipe) -> list[External]:
         for key, written in (("base", model.base), ("tokenizer", model.tokenizer))
         if written is not None
     ]
-    if model.chat_template != "tokenizer":
-        path = builtin_templates().get(model.chat_template) or Path(model.chat_template).expanduser()
-        found.append(External("model.chat_template", model.chat_template, path))
-    return found
+    return found + template_file(recipe)
+
+
+def template_file(recipe: Recipe) -> list[External]:
+    """Return the chat template, unless it is the tokenizer's own."""
+    written = recipe.model.chat_template
+    if written == "tokenizer":
+        return []
+    path = builtin_templates().get(written) or Path(written).expanduser()
+    return [External("model.chat_template", written, path)]
+
+
+def token_files(recipe: Recipe) -> list[External]:
+    """Return what turns rows into tokens, as far as it is no stage's output: the tokenizer's files and the template."""
+    return tokenizer_files(recipe.model) + template_file(recipe)
 
 
 def text_files(recipe: Recipe) -> list[External]:
     """Return the texts of `cpt`."""
     texts = recipe.cpt.text if recipe.cpt is not None else []
-    return [external(f"cpt.text.{index}.path", text.path) for index, text in enumerate(texts)]
+    return [external(f"cpt.text.{index}.path", text.path, bare=False) for index, text in enumerate(texts)]
 
 
 def data_files(recipe: Recipe) -> list[External]:
     """Return the sources of both sets."""
     from posttrain.data.sources import entry_options
 
-    return [
-        external(f"data.{name}.{index}.path", entry_options(entry).path)
-        for name in ("sft", "preference")
-        for index, entry in enumerate(getattr(recipe.data, name))
-    ]
+    found = []
+    for name in ("sft", "preference"):
+        for index, entry in enumerate(getattr(recipe.data, name)):
+            key, options = f"data.{name}.{index}.path", entry_options(entry)
+            aligned = options.aligned_files
+            if aligned is None:
+                found.append(external(key, options.path, bare=False))
+            else:  # one path stands for two files
+                found += [External(f"{key}.{language}", str(file), file) for language, file in aligned.items()]
+    if recipe.data.decontaminate is not None:
+        for index, eval_set in enumerate(recipe.data.decontaminate.against):
+            found.append(external(f"data.decontaminate.against.{index}.path", eval_set.path, bare=False))
+    return found + (tokenizer_files(recipe.model) if counts_tokens(recipe) else [])
+
+
+def data_part(recipe: Recipe) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return the `Stage.part` of the data stage: its section, and the name of the tokenizer if it counts tokens."""
+    keys = tokenizer_keys(recipe.model) if counts_tokens(recipe) else []
+
+    def part(resolved: Mapping[str, Any]) -> dict[str, Any]:
+        data = {key: value for key, value in resolved["data"].items() if key != "num_proc"}
+        model = {"model": {key: resolved["model"][key] for key in keys}} if keys else {}
+        return {"data": data, "seed": resolved["seed"], **model}
+
+    return part
+
+
+def token_stages(recipe: Recipe, inputs: tuple[str, ...]) -> list[Stage]:
+    """Return the stages that turn the rows of each set into tokens.
+
+    They are two, so that a change of `dpo.max_length` leaves SFT as it is.
+    """
+    stages = []
+    if recipe.sft is not None and recipe.data.sft:
+        stages.append(
+            Stage(
+                name="tokenize-sft",
+                folder="tokens-sft",
+                inputs=inputs,
+                part=token_part(recipe, "sft"),
+                files=token_files,
+                check=checks.chat_template,
+                build=builds.tokenize_sft,
+                resumes=True,
+            )
+        )
+    if recipe.dpo is not None and recipe.data.preference:
+        stages.append(
+            Stage(
+                name="tokenize-preference",
+                folder="tokens-preference",
+                inputs=inputs,
+                part=token_part(recipe, "dpo"),
+                files=token_files,
+                build=builds.tokenize_preference,
+                resumes=True,
+            )
+        )
+    return stages
 
 
 def chain(recipe: Recipe) -> list[Stage]:
@@ -124,12 +192,16 @@ def chain(recipe: Recipe) -> list[Stage]:
             Stage(
                 name="data",
                 folder="data",
-                part=sections("data", "seed"),
+                part=data_part(recipe),
                 files=data_files,
                 check=checks.readable_sources,
                 build=builds.data,
+                resumes=True,
             )
         )
+    from_cpt = recipe.model.new is not None  # a new model's tokenizer is trained with it
+    if not from_cpt:
+        stages += token_stages(recipe, present("data"))
     if recipe.cpt is not None:
         stages.append(
             Stage(
@@ -142,12 +214,14 @@ def chain(recipe: Recipe) -> list[Stage]:
                 trains=True,
             )
         )
+    if from_cpt:
+        stages += token_stages(recipe, present("cpt", "data"))
     if recipe.sft is not None:
         stages.append(
             Stage(
                 name="sft",
                 folder="sft",
-                inputs=present("cpt", "data"),
+                inputs=present("cpt", "tokenize-sft"),
                 part=sections("model", "sft", "seed"),
                 files=model_files,
                 check=checks.training("sft"),
@@ -160,7 +234,8 @@ def chain(recipe: Recipe) -> list[Stage]:
             Stage(
                 name="dpo",
                 folder="instruct",
-                inputs=present("cpt", "sft", "data"),  # the base too: an adapter from SFT is put onto it
+                # the base too: an adapter from SFT is put onto it
+                inputs=present("cpt", "sft", "tokenize-preference"),
                 part=sections("model", "dpo", "seed"),
                 files=model_files,
                 check=checks.training("dpo"),

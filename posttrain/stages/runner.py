@@ -120,7 +120,7 @@ def run(
     *,
     from_: str | None = None,
     until: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     force: Sequence[str] = (),
     console: Console | None = None,
     stages: Sequence[Stage] | None = None,
@@ -135,7 +135,7 @@ def run(
         loaded: The recipe.
         from_: The first stage to build; those before it must be complete.
         until: The last one.
-        target: Instead of both, a stage to build with those it is made from.
+        target: Instead of both, a stage, or several, to build with those they are made from.
         force: Stages to build even if they are complete, and with them what was built from them where the result
             differs. What they had built stays in `.replaced/`. A forced build that was interrupted is continued.
         console: Where to print; by default standard output.
@@ -232,7 +232,7 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
     else:
         times = {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         clock = time.monotonic()
-        resume = open_building(building, resumable=stage.trains)
+        resume = open_building(building, resumable=stage.trains or stage.resumes)
         leader.decide(stage.name, action="build", building=building.name, resume=resume)
         job.say(f"{stage.name}: {'continuing' if resume else 'building'} {status.folder} ({status.reason})")
         context = job.context(stage, building, resume)

@@ -27,7 +27,7 @@ def select(
     *,
     from_: str | None = None,
     until: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     force: Sequence[str] = (),
 ) -> Selection:
     """Return the part of a chain between two stages, both included, or what one stage needs.
@@ -36,14 +36,20 @@ def select(
         stages: The chain.
         from_: The first stage; by default that of the chain.
         until: The last one; by default that of the chain.
-        target: Instead of both, a stage that is wanted with those it is made from, and no others.
+        target: Instead of both, a stage, or several, wanted with those they are made from, and no others.
         force: Stages to rebuild.
 
     Raises:
         UserError: If a name is no stage of this chain, the range is empty, or a stage to rebuild is outside it.
     """
     names = [stage.name for stage in stages]
-    asked = [("--from", from_), ("--until", until), ("posttrain", target), *(("--force", name) for name in force)]
+    targets = [target] if isinstance(target, str) else list(target or ())
+    asked = [
+        ("--from", from_),
+        ("--until", until),
+        *(("posttrain", name) for name in targets),
+        *(("--force", name) for name in force),
+    ]
     problems = [_unknown(option, name, names) for option, name in asked if name is not None and name not in names]
     if not names:
         problems = ["the recipe asks for no stage; give it a section cpt, data, sft or dpo"]
@@ -53,7 +59,7 @@ def select(
     last = names.index(until) if until is not None else len(names) - 1
     if first > last:
         raise UserError(f"--from {from_} comes after --until {until}; the order is {', '.join(names)}")
-    needed = names if target is None else _needed(stages, target)
+    needed = names if target is None else _needed(stages, targets)
     wanted = [stage for stage in stages[first : last + 1] if stage.name in needed]
     outside = [name for name in force if name not in {stage.name for stage in wanted}]
     if outside:
@@ -64,8 +70,8 @@ def select(
     return Selection(list(stages[:first]), wanted, frozenset(force))
 
 
-def _needed(stages: Sequence[Stage], target: str) -> set[str]:
-    needed = {target}
+def _needed(stages: Sequence[Stage], targets: Sequence[str]) -> set[str]:
+    needed = set(targets)
     for stage in reversed(stages):  # each stage comes after its inputs
         if stage.name in needed:
             needed.update(stage.inputs)

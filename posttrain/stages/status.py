@@ -120,7 +120,7 @@ class Survey:
         if not folder.exists():
             if building is not None and finished(building, want.value):
                 return status("resume", "it is complete, only not yet in its place")
-            if building is not None and stage.trains and has_content(building):
+            if building is not None and (stage.trains or stage.resumes) and has_content(building):
                 return status("resume", "it was interrupted")
             return status("build", "it is not there yet")
         if not folder.is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.train.curves import draw_loss, draw_margin
-from posttrain.train.dataset import encode_preference, require_rows, write_refused
+from posttrain.train.dataset import load_tokens
 from posttrain.train.finish import save_checkpoint
 from posttrain.train.loop import prepare_trackers, quiet_libraries, say, train
 from posttrain.train.lora import load_adapter, lora_config
@@ -46,7 +46,7 @@ def train_dpo(context: Context) -> None:
     """Train the Instruct checkpoint; every process calls it.
 
     Raises:
-        UserError: If no pair is left to train on.
+        UserError: If tokenizer and model do not fit each other.
         Interrupted: If a signal stopped the training.
     """
     quiet_libraries()  # before TRL is imported
@@ -62,14 +62,9 @@ def train_dpo(context: Context) -> None:
         context.inputs.get("sft") or context.inputs.get("cpt") or recipe.model.tokenizer or origin, recipe.model
     )
     template = equip(tokenizer, recipe.model)
-    folder = context.inputs["data"] / "preference"
-    rows, tally = encode_preference(folder / "train.parquet", tokenizer, template, max_length=settings.max_length)
-    require_rows(tally, "preference", folder / "train.parquet")
-    evaluation, held_out = encode_preference(
-        folder / "validation.parquet", tokenizer, template, max_length=settings.max_length
-    )
-    say(context, f"training: {tally.describe()}")
-    say(context, f"held out: {held_out.describe()}")
+    tokens = load_tokens(context.inputs["tokenize-preference"])
+    say(context, f"training: {tokens.tally.describe()}")
+    say(context, f"held out: {tokens.tally_held_out.describe()}")
     device = training_device(recipe.launch)
     policy, reference = _policy(recipe, settings, sft, origin, device)
     check_embedding(policy, tokenizer, sft)
@@ -78,14 +73,15 @@ def train_dpo(context: Context) -> None:
         context,
         settings,
         preference_trainer,
-        rows=rows,
-        held_out=evaluation,
+        rows=tokens.train,
+        held_out=tokens.held_out,
         tokenizer=tokenizer,
         model=policy,
         ref_model=reference,
         peft_config=lora_config(settings.lora) if settings.lora is not None and not continued else None,
     )
     del policy, reference
+    first = tokens.train[0]
     below_adapter = origin if continued else sft
     differences = save_checkpoint(
         trainer,
@@ -96,10 +92,9 @@ def train_dpo(context: Context) -> None:
         base_name="../sft" if sft != origin and not continued else recipe.model.base or "../base",
         tokenizer=tokenizer,
         template=template,
-        probe=rows[0]["prompt_ids"] + rows[0]["chosen_ids"],
+        probe=first["prompt_ids"] + first["chosen_ids"],
     )
     if context.rank == 0:
-        write_refused([tally, held_out], context.folder / "rejected.parquet")
         draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: DPO")
         draw_margin(outcome.history, context.folder / "reward_margin.png", f"{recipe.name}: DPO")
-    context.report(outcome.metrics() | differences | tally.metrics(held_out))
+    context.report(outcome.metrics() | differences | tokens.tally.metrics(tokens.tally_held_out))

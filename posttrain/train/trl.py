@@ -15,11 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import is_peft_model
-from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-from trl.data_utils import pack_dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import use_adapter
@@ -34,14 +32,6 @@ from posttrain.train.throughput import Throughput, flops_per_token
 Config = TypeVar("Config", bound=TrainingArguments)
 LN2 = math.log(2.0)
 LN2_TOLERANCE = 1e-3
-
-
-def pack(dataset: Dataset, length: int, strategy: str) -> Dataset:
-    """Pack rows of `input_ids` and `labels` into rows of at most `length` tokens.
-
-    `bfd` adds `seq_lengths`, from which the collator makes the position ids that keep documents apart.
-    """
-    return pack_dataset(dataset, length, strategy)
 
 
 def _common_arguments(

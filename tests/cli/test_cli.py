@@ -13,7 +13,7 @@ from posttrain.cli import main
 from posttrain.recipe import builtin_recipes, load
 from tests.helpers import HEAVY, run_python
 
-COMMANDS = ("run", "cpt", "data", "sft", "dpo", "plan", "recipes")
+COMMANDS = ("run", "data", "tokenize", "cpt", "sft", "dpo", "plan", "show", "recipes")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -129,6 +129,8 @@ def test_plan_says_what_a_run_would_do(capsys: Capture, here: Path) -> None:
     assert [line.split()[:3] for line in lines] == [
         ["data", "build", "outputs/tiny/data"],
         ["cpt", "build", "outputs/tiny/base"],
+        ["tokenize-sft", "build", "outputs/tiny/tokens-sft"],
+        ["tokenize-preference", "build", "outputs/tiny/tokens-preference"],
         ["sft", "build", "outputs/tiny/sft"],
         ["dpo", "build", "outputs/tiny/instruct"],
     ]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from posttrain.data.build import build
+from posttrain.data.build import build as build_all
 from posttrain.data.rows import content_id
 from posttrain.data.sources import SOURCES, entry_options
 from posttrain.data.split import normalised
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Data, Validation
+
+build = partial(build_all, report=False)
 
 Rows = list[dict[str, Any]]
 FILES = ("train", "validation", "rejected")
@@ -119,12 +122,13 @@ def test_summary_json_is_what_build_returns(mixture: Data, tmp_path: Path) -> No
     assert json.loads(text) == json.loads(json.dumps(summary.to_json()))
     assert str(tmp_path) not in text
     assert list(summary.provenance())[:2] == ["data.sft.0", "data.sft.1"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["preference", "sft", "summary.json"]
+    files = ["preference", "sft", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
 
 
 def test_two_builds_are_byte_identical(mixture: Data, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        build(mixture, 42, tmp_path / name)
+        build_all(mixture, 42, tmp_path / name)
     for path in (path for path in (tmp_path / "one").rglob("*") if path.is_file()):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
 
@@ -180,7 +184,8 @@ def test_repeats_are_in_train_only(tmp_path: Path) -> None:
 
 def test_only_the_sets_of_the_recipe_are_made(tmp_path: Path) -> None:
     build(Data(preference=[generic(write(tmp_path / "a.jsonl", comparisons(30)))]), 42, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["preference", "summary.json"]
+    files = ["preference", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
 
 
 def test_a_row_without_a_language_takes_that_of_its_entry(tmp_path: Path) -> None:

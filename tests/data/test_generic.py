@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from posttrain.data.rows import PreferenceRow, Refused, SftRow, content_id
 from posttrain.data.sources import SOURCES
-from posttrain.data.sources.generic import Generic, to_preference, to_sft
+from posttrain.data.sources.generic import Generic, prepare, to_preference, to_sft
 from posttrain.errors import UserError
 
 Load = Callable[[str], list[dict[str, Any]]]
 OPTIONS = Generic(source="generic", path="some.jsonl", name="fixture", license="CC0-1.0")
 
 
+def convert(converter: Any, records: list[dict[str, Any]], start: int = 0) -> list[Any]:
+    return list(converter(records, prepare(OPTIONS, records[:20]), start))
+
+
 def sft(records: list[dict[str, Any]]) -> list[SftRow]:
-    rows = list(to_sft(records, OPTIONS))
+    rows = convert(to_sft, records)
     assert not [row for row in rows if isinstance(row, Refused)]
     return [row for row in rows if isinstance(row, SftRow)]
 
@@ -74,7 +79,7 @@ def test_shapes_of_one_conversation_give_one_id() -> None:
 
 def test_unfit_rows_are_refused_with_their_reason(load: Load) -> None:
     records = load("refused.jsonl")
-    *refused, kept = to_sft(records, OPTIONS)
+    *refused, kept = convert(to_sft, records)
     assert [row.kind for row in refused if isinstance(row, Refused)] == [
         "no assistant turn",
         "roles out of order",
@@ -97,7 +102,7 @@ def test_unfit_rows_are_refused_with_their_reason(load: Load) -> None:
 
 
 def test_preferences(load: Load) -> None:
-    rows = [row for row in to_preference(load("preferences.jsonl"), OPTIONS) if isinstance(row, PreferenceRow)]
+    rows = [row for row in convert(to_preference, load("preferences.jsonl")) if isinstance(row, PreferenceRow)]
     text, repeated, system, implicit, messages = rows
     assert text.prompt == [{"role": "user", "content": "Why is the lake blue?"}]
     assert text.chosen == [{"role": "assistant", "content": "It mirrors the sky."}]
@@ -110,7 +115,7 @@ def test_preferences(load: Load) -> None:
 
 
 def test_unfit_pairs_are_refused_with_their_reason(load: Load) -> None:
-    rows = list(to_preference(load("preferences.jsonl"), OPTIONS))
+    rows = convert(to_preference, load("preferences.jsonl"))
     assert [row.kind for row in rows if isinstance(row, Refused)] == [
         "chosen equals rejected",
         "chosen and rejected differ before the last turn",
@@ -130,26 +135,73 @@ def test_a_prompt_of_the_chosen_column_alone_does_not_change_the_id() -> None:
         {"prompt": "Q", "chosen": [user, better], "rejected": [user, worse]},
         {"chosen": [user, better], "rejected": [user, worse]},
     ]
-    assert (
-        len({row.id for form in forms for row in to_preference([form], OPTIONS) if isinstance(row, PreferenceRow)}) == 1
-    )
+    assert len({row.id for form in forms for row in convert(to_preference, [form])}) == 1
 
 
-@pytest.mark.parametrize("convert", [to_sft, to_preference])
-def test_no_known_shape(convert: Callable[..., Any]) -> None:
+def test_no_known_shape() -> None:
     with pytest.raises(UserError) as error:
-        list(convert([{"text": "a", "url": "b"}, {"text": "c", "date": "d"}], OPTIONS))
+        prepare(OPTIONS, [{"text": "a", "url": "b"}, {"text": "c", "date": "d"}])
     (problem,) = error.value.problems
     assert problem.startswith("some.jsonl: has none of the known shapes; its columns are text, url, date; known are ")
 
 
+def test_a_named_shape_wins_over_the_first_that_fits() -> None:
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "long"}]
+    record: dict[str, Any] = {"messages": messages, "prompt": "Q", "completion": "short"}
+    options = replace(OPTIONS, shape="prompt+completion")
+    (row,) = to_sft([record], prepare(options, [record]), 0)
+    assert isinstance(row, SftRow)
+    assert row.messages[-1]["content"] == "short"
+    with pytest.raises(UserError, match=r"some.jsonl: has not the shape instruction\+output; its columns are messages"):
+        prepare(replace(OPTIONS, shape="instruction+output"), [record])
+
+
+def test_a_dataset_with_conversations_and_pairs_serves_both_sets() -> None:
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    record: dict[str, Any] = {"messages": messages, "prompt": "Q", "chosen": "A", "rejected": "B"}
+    options = prepare(OPTIONS, [record])
+    assert [type(row) for row in (*to_sft([record], options, 0), *to_preference([record], options, 0))] == [
+        SftRow,
+        PreferenceRow,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("converter", "record"),
+    [(to_sft, {"prompt": "Q", "chosen": "A", "rejected": "B"}), (to_preference, {"prompt": "Q", "completion": "A"})],
+)
+def test_a_shape_of_the_other_set(converter: Any, record: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="move the entry to the other set"):
+        convert(converter, [record])
+
+
+def test_later_parts_keep_the_shape_and_count_on(load: Load) -> None:
+    records: list[dict[str, Any]] = [
+        {"prompt": "Q", "completion": "A"},
+        {"messages": []},
+        {"prompt": "Q", "completion": "B"},
+    ]
+    options = prepare(OPTIONS, records[:1])
+    whole = list(to_sft(records, options, 0))
+    parts = [row for place in range(3) for row in to_sft(records[place : place + 1], options, place)]
+    assert parts == whole
+    assert [row.units if isinstance(row, SftRow) else row.unit for row in parts] == [(0,), 1, (2,)]
+    assert isinstance(parts[1], Refused)
+    assert parts[1].reason == "missing column: prompt, completion"
+
+
+def test_a_converter_does_not_look_at_shapes_by_itself() -> None:
+    with pytest.raises(ValueError, match="decided by `prepare`"):
+        list(to_sft([{"prompt": "Q", "completion": "A"}], OPTIONS, 0))
+
+
 def test_no_records_give_no_rows() -> None:
-    assert list(to_sft([], OPTIONS)) == []
+    assert convert(to_sft, []) == []
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_options_that_types_cannot_check(name: str) -> None:
     kind = SOURCES[name]
     options = kind.options(source=name, path="x", language=["en", "Klingonese"], repeat=0.5)
-    assert [problem.partition(":")[0] for problem in kind.check(options)] == ["language", "repeat"]
-    assert kind.check(kind.options(source=name, path="x", language="English", repeat=2.5)) == []
+    assert [problem.partition(":")[0] for problem in kind.check(options)][:2] == ["language", "repeat"]
+    assert kind.check(kind.options(source=name, path="x", repeat=2.5)) == []

@@ -13,7 +13,7 @@ Load = Callable[[str], list[dict[str, Any]]]
 
 
 def convert(records: list[dict[str, Any]], **options: Any) -> tuple[list[PreferenceRow], list[Refused]]:
-    made = list(to_preference(records, HelpSteer3(source="helpsteer3", path="x", **options)))
+    made = list(to_preference(records, HelpSteer3(source="helpsteer3", path="x", **options), 0))
     assert len(made) == len(records)
     return [row for row in made if isinstance(row, PreferenceRow)], [row for row in made if isinstance(row, Refused)]
 
@@ -75,3 +75,16 @@ def test_domains_and_margin(load: Load) -> None:
 def test_options_out_of_range(options: dict[str, Any], key: str) -> None:
     (problem,) = KIND.check(HelpSteer3(source="helpsteer3", path="x", **options))
     assert problem.startswith(f"{key}: ")
+
+
+def test_annotators_do_not_matter_and_rows_are_numbered_on(load: Load) -> None:
+    record = load("helpsteer3.jsonl")[0]
+    judged = [{"score": -2, "reasoning": "r", "feedback1": "f", "feedback2": None}, {"score": 1}]
+    options = HelpSteer3(source="helpsteer3", path="x")
+    for individual in (None, [], judged):
+        (row,) = to_preference([{**record, "individual_preference": individual}], options, 70_000)
+        assert isinstance(row, PreferenceRow)
+        assert row.margin == 2.0
+        assert row.units == (70_000,)
+        assert json.loads(row.meta)["row"] == 70_000
+        assert row.license == KIND.license == "CC-BY-4.0"

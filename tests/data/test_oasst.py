@@ -22,14 +22,14 @@ def options(**keys: Any) -> Oasst:
 
 
 def thread_ids(records: list[dict[str, Any]], **keys: Any) -> set[tuple[str, ...]]:
-    rows = [row for row in to_sft(records, options(**keys)) if isinstance(row, SftRow)]
+    rows = [row for row in to_sft(records, options(**keys), 0) if isinstance(row, SftRow)]
     found = [tuple(json.loads(row.meta)["messages"]) for row in rows]
     assert len(found) == len(set(found))
     return set(found)
 
 
 def pair_ids(records: list[dict[str, Any]], **keys: Any) -> dict[tuple[str, str], float | None]:
-    rows = [row for row in to_preference(records, options(**keys)) if isinstance(row, PreferenceRow)]
+    rows = [row for row in to_preference(records, options(**keys), 0) if isinstance(row, PreferenceRow)]
     metas = [json.loads(row.meta) for row in rows]
     return {(meta["messages"][-1], meta["rejected"]): row.margin for meta, row in zip(metas, rows, strict=True)}
 
@@ -75,14 +75,14 @@ def test_the_order_of_messages_does_not_matter(load: Load) -> None:
 @pytest.mark.parametrize("keys", [{}, {"take": "all", "pairs": "all"}, {"keep_deleted": True, "keep_synthetic": True}])
 def test_every_message_is_used_or_refused_once(load: Load, level: str, convert: Any, keys: dict[str, Any]) -> None:
     records = load(level)
-    made = list(convert(records, options(**keys)))
+    made = list(convert(records, options(**keys), 0))
     refused = [row.unit for row in made if isinstance(row, Refused)]
     used = {unit for row in made if not isinstance(row, Refused) for unit in row.units}
     assert sorted([*used, *refused]) == list(range(sum(KIND.count_units(record) for record in records)))
 
 
 def test_reasons(load: Load) -> None:
-    made = to_sft(load("oasst_messages.jsonl"), options())
+    made = to_sft(load("oasst_messages.jsonl"), options(), 0)
     reasons = {row.source_row["message_id"]: row.kind for row in made if isinstance(row, Refused)}  # type: ignore[index]
     assert reasons == {
         "ad": "deleted",
@@ -113,7 +113,7 @@ def test_languages_of_a_thread(load: Load) -> None:
     for record in records:
         if record["message_id"] == "r1":
             record["lang"] = "sv"
-    rows = [row for row in to_sft(records, options()) if isinstance(row, SftRow)]
+    rows = [row for row in to_sft(records, options(), 0) if isinstance(row, SftRow)]
     assert {json.loads(row.meta)["tree"]: row.language for row in rows} == {"t1": "en", "t3": "mul", "t5": "en"}
 
 
@@ -135,13 +135,13 @@ def test_faulty_messages_are_refused(load: Load, change: dict[str, Any], reason:
     records = load("oasst_messages.jsonl")
     place = next(place for place, record in enumerate(records) if record["message_id"] == "a2")
     records[place] = {**records[place], **change}
-    (refused,) = [row for row in to_sft(records, options()) if isinstance(row, Refused) and row.unit == place]
+    (refused,) = [row for row in to_sft(records, options(), 0) if isinstance(row, Refused) and row.unit == place]
     assert refused.kind == reason
 
 
 def test_neither_level() -> None:
     with pytest.raises(UserError, match="neither level of OASST; its columns are messages"):
-        list(to_sft([{"messages": []}], options()))
+        list(to_sft([{"messages": []}], options(), 0))
 
 
 def test_a_circle_of_replies_ends(load: Load) -> None:
@@ -179,3 +179,13 @@ def test_real_trees_flattened_to_messages_give_the_same_threads(real_data: Path)
     for take in ("top", "all"):
         assert thread_ids(trees, take=take) == thread_ids(messages, take=take)
     assert pair_ids(trees, pairs="all") == pair_ids(messages, pairs="all")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("convert", [to_sft, to_preference])
+def test_messages_are_numbered_from_the_start(load: Load, level: str, convert: Any) -> None:
+    def numbers(start: int) -> list[tuple[int, ...]]:
+        made = convert(load(level), options(), start)
+        return [(row.unit,) if isinstance(row, Refused) else row.units for row in made]
+
+    assert numbers(100) == [tuple(unit + 100 for unit in units) for units in numbers(0)]

@@ -41,7 +41,9 @@ def recipe(**changes: Any) -> Recipe:
 def test_a_stage_is_built_with_what_it_needs_and_no_more() -> None:
     stages = chain(recipe())
     assert [stage.name for stage in select(stages, target="data").wanted] == ["data"]
-    assert [stage.name for stage in select(stages, target="sft").wanted] == ["data", "cpt", "sft"]
+    assert [stage.name for stage in select(stages, target="sft").wanted] == ["data", "cpt", "tokenize-sft", "sft"]
+    both = select(stages, target=["tokenize-sft", "tokenize-preference"]).wanted
+    assert [stage.name for stage in both] == ["data", "cpt", "tokenize-sft", "tokenize-preference"]
     with pytest.raises(UserError, match="--force cpt: this command is about data only"):
         select(stages, target="data", force=["cpt"])
 
@@ -64,19 +66,35 @@ def test_chain_has_what_the_recipe_asks_for() -> None:
     assert [(stage.name, stage.folder, stage.inputs) for stage in chain(recipe())] == [
         ("data", "data", ()),
         ("cpt", "base", ()),
-        ("sft", "sft", ("cpt", "data")),
-        ("dpo", "instruct", ("cpt", "sft", "data")),
+        ("tokenize-sft", "tokens-sft", ("cpt", "data")),
+        ("tokenize-preference", "tokens-preference", ("cpt", "data")),
+        ("sft", "sft", ("cpt", "tokenize-sft")),
+        ("dpo", "instruct", ("cpt", "sft", "tokenize-preference")),
     ]
-    assert [stage.name for stage in chain(recipe(cpt=None, dpo=None))] == ["data", "sft"]
-    assert chain(recipe(sft=None))[-1].inputs == ("cpt", "data")
+    assert chain(recipe(sft=None))[-1].inputs == ("cpt", "tokenize-preference")
+
+
+def test_tokens_of_a_given_tokenizer_come_before_the_base_model() -> None:
+    given = chain(recipe(model=Model(base="org/model", chat_template="chatml")))
+    assert [(stage.name, stage.inputs) for stage in given[:4]] == [
+        ("data", ()),
+        ("tokenize-sft", ("data",)),
+        ("tokenize-preference", ("data",)),
+        ("cpt", ()),
+    ]
+    names = [stage.name for stage in chain(recipe(model=Model(base="org/model"), cpt=None, dpo=None))]
+    assert names == ["data", "tokenize-sft", "sft"]
 
 
 def test_a_change_rebuilds_what_it_concerns_and_what_follows() -> None:
-    everything = {"cpt", "data", "sft", "dpo"}
+    trained, tokens = {"cpt", "sft", "dpo"}, {"tokenize-sft", "tokenize-preference"}
+    everything = {"data"} | trained | tokens
     assert changed(seed=1) == everything
-    assert changed(cpt=Cpt(text=[TextSource(path="org/text")], learning_rate=1.0)) == {"cpt", "sft", "dpo"}
-    assert changed(data=Data(sft=[{**ENTRY, "max_rows": 5}], preference=[ENTRY])) == {"data", "sft", "dpo"}
-    assert changed(sft=Sft(loss_on="all")) == {"sft", "dpo"}
+    assert changed(cpt=Cpt(text=[TextSource(path="org/text")], learning_rate=1.0)) == trained | tokens
+    assert changed(data=Data(sft=[{**ENTRY, "max_rows": 5}], preference=[ENTRY])) == everything - {"cpt"}
+    assert changed(sft=Sft(loss_on="all")) == {"tokenize-sft", "sft", "dpo"}
+    assert changed(sft=Sft(learning_rate=1.0)) == {"sft", "dpo"}
+    assert changed(dpo=Dpo(max_length=5)) == {"tokenize-preference", "dpo"}
     assert changed(dpo=Dpo(beta=0.5)) == {"dpo"}
     assert changed(name="other", output_dir="elsewhere", report_to=["wandb"]) == set()
     for key in NO_EFFECT_ON_OUTPUT:

@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from posttrain.recipe.schema import Dpo, Launch, Recipe, Sft
 from posttrain.train.model import new_model
+from posttrain.train.packing import pack
 from tests.helpers import MODEL, SIZES, make_tokenizer, save_checkpoint
 
 
@@ -60,10 +61,15 @@ def pair_rows(count: int, seed: int = 0) -> Dataset:
     )
 
 
+def packed(rows: Dataset, length: int, strategy: str) -> Dataset:
+    """Pack rows as the tokenize stage does."""
+    return Dataset(pack(rows.with_format("arrow")[:], length, strategy))
+
+
 @pytest.fixture
 def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
     """Make an SFT trainer on rows: `supervised(model, rows, evaluation=None, peft_config=None, **settings)`."""
-    from posttrain.train.trl import pack, supervised_trainer
+    from posttrain.train.trl import supervised_trainer
 
     def make(
         model: Any, rows: Dataset, evaluation: Dataset | None = None, peft_config: Any = None, **settings: Any
@@ -71,7 +77,7 @@ def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
         sft = Sft(**({"max_length": 64, "learning_rate": 1e-3, "logging_steps": 1} | settings))
         recipe = Recipe(name="test", model=MODEL, sft=sft, launch=Launch(cpu=True))
         if sft.packing != "none":
-            rows = pack(rows, sft.max_length, sft.packing)
+            rows = packed(rows, sft.max_length, sft.packing)
         return supervised_trainer(
             sft,
             recipe,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from tests.train.conftest import chat_rows, pair_rows
+from tests.train.conftest import chat_rows, packed, pair_rows
 
 Make = Callable[..., Any]
 
@@ -73,9 +73,7 @@ def test_wrapped_packing_differs_from_unpacked(model: LlamaForCausalLM, supervis
 def test_batch_of_eight_equals_accumulation(model: LlamaForCausalLM, supervised: Make, packing: str) -> None:
     rows = chat_rows(8 if packing == "none" else 24)
     if packing == "bfd":
-        from posttrain.train.trl import pack
-
-        assert len(pack(rows, 64, "bfd")) >= 8
+        assert len(packed(rows, 64, "bfd")) >= 8
     one, other = [
         gradients(
             supervised(

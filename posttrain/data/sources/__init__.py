@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from posttrain.data.sources import generic, helpsteer3, oasst
+from posttrain.data.sources import (
+    avoin_avustaja,
+    europarl,
+    generic,
+    helpsteer3,
+    magpie,
+    oasst,
+    tulu3,
+    ultrafeedback,
+)
 from posttrain.data.sources.base import Record, Source, SourceKind
 
-SOURCES: dict[str, SourceKind] = {kind.name: kind for kind in (generic.KIND, helpsteer3.KIND, oasst.KIND)}
+SOURCES: dict[str, SourceKind] = {
+    module.KIND.name: module.KIND
+    for module in (avoin_avustaja, europarl, generic, helpsteer3, magpie, oasst, tulu3, ultrafeedback)
+}
 
 
 def entry_options(entry: Source | Mapping[str, Any]) -> Source:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from posttrain.data.languages import language_code
 from posttrain.data.rows import UNKNOWN_LANGUAGE, PreferenceRow, Refused, SftRow
 
 Record: TypeAlias = Mapping[str, Any]
+StepName: TypeAlias = Literal[
+    "markup",
+    "truncation",
+    "length",
+    "language",
+    "repetition",
+    "refusal",
+    "vendor",
+    "pii",
+    "decontaminate",
+    "near_duplicates",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +31,7 @@ class Source:
 
     `path` is a hub id, a file, a folder, or `builtin:` and a path inside the package's `data/`. At most one of
     `fraction`, `max_rows` and `repeat` says how many of its rows go into the mixture. `name` tells two entries of
-    one source apart in reports.
+    one source apart in reports. `skip` names steps that leave its rows alone.
     """
 
     source: str
@@ -32,11 +45,17 @@ class Source:
     fraction: float | None = None
     max_rows: int | None = None
     repeat: float | None = None
+    skip: list[StepName] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """What rows and reports call this entry."""
         return self.name or self.source
+
+    @property
+    def aligned_files(self) -> dict[str, Path] | None:
+        """The line-aligned text files to read, by language, where the path names those and no file of records."""
+        return None
 
     @property
     def languages(self) -> list[str]:
@@ -51,8 +70,8 @@ class Source:
         return [self.language] if isinstance(self.language, str) else list(self.language)
 
 
-SftConverter: TypeAlias = Callable[[Iterable[Record], Any], Iterator["SftRow | Refused"]]
-PreferenceConverter: TypeAlias = Callable[[Iterable[Record], Any], Iterator["PreferenceRow | Refused"]]
+SftConverter: TypeAlias = Callable[[Iterable[Record], Any, int], Iterator["SftRow | Refused"]]
+PreferenceConverter: TypeAlias = Callable[[Iterable[Record], Any, int], Iterator["PreferenceRow | Refused"]]
 
 
 def one_unit(record: Record) -> int:
@@ -65,14 +84,26 @@ def no_problems(options: Any) -> list[str]:
     return []
 
 
+def as_given(options: Any, first: Sequence[Record]) -> Any:
+    """Return the options as they are."""
+    return options
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceKind:
     """A source: its options, and the pure functions that turn its records into rows.
 
-    A converter numbers the units that it reads from 0 in the order of the records and accounts for each: every unit
-    is in the `units` of at least one row, or in exactly one `Refused`, never in both. A unit is a record, unless the
-    source says otherwise: one OASST tree holds many messages. `check_own` finds problems in the options of this source
-    that their types cannot show; it reads nothing.
+    A converter is called as `to_sft(records, options, start)`. It numbers the units that it reads from `start` in the
+    order of the records and accounts for each: every unit is in the `units` of at least one row, or in exactly one
+    `Refused`, never in both. A unit is a record, unless the source says otherwise: one OASST tree holds many messages.
+
+    Attributes:
+        whole: It needs all records at once, because those that belong together may be anywhere. Any other is called
+            with a part of the records at a time, in any process.
+        prepare: Returns the options with what the first records of a source decide for all of them, such as its
+            shape; may raise UserError. Called once a source.
+        license: The licence of the data where an entry states none; None where it differs.
+        check_own: Finds problems in the options of this source that their types cannot show; it reads nothing.
     """
 
     name: str
@@ -80,6 +111,9 @@ class SourceKind:
     to_sft: SftConverter | None = None
     to_preference: PreferenceConverter | None = None
     unit: str = "row"
+    whole: bool = False
+    license: str | None = None
+    prepare: Callable[[Any, Sequence[Record]], Any] = as_given
     count_units: Callable[[Record], int] = one_unit
     check_own: Callable[[Any], list[str]] = no_problems
 

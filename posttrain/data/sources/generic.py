@@ -1,4 +1,4 @@
-"""Datasets in one of the common shapes, told by their columns.
+"""Datasets in one of the common shapes, named in the recipe or told by their columns.
 
 SFT: `messages`; ShareGPT `conversations`; `prompt` and `completion`; `instruction` with `input` and `output`, or with
 `context` and `response`. Preferences: `chosen` and `rejected`, with or without `prompt`.
@@ -6,25 +6,50 @@ SFT: `messages`; ShareGPT `conversations`; `prompt` and `completion`; `instructi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from posttrain.data.languages import language_code
 from posttrain.data.rows import BadRow, Message, PreferenceRow, Refused, SftRow, preference_row, sft_row, turn
 from posttrain.data.sources.base import Record, Source, SourceKind
+from posttrain.data.sources.fields import (
+    convert_each,
+    number,
+    positive_margin,
+    read_field,
+    read_sharegpt,
+    read_turns,
+    require,
+    row_license,
+    scored_margin,
+    split_pair,
+)
 from posttrain.errors import UserError
 
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}  # user, assistant and system stand for themselves
-LOOKED_AT = 20  # records whose columns decide the shape: the first may lack an optional column
 META_TEXT = 200  # characters: longer texts of other columns are content, not metadata
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generic(Source):
-    """A dataset whose columns tell its shape."""
+    """`shape` names the columns that hold the conversation; `auto` takes the first that the first records have."""
+
+    shape: Literal[
+        "auto",
+        "messages",
+        "conversations",
+        "prompt+completion",
+        "instruction+output",
+        "instruction+response",
+        "chosen+rejected",
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaped(Generic):
+    """The options after a look at the first records: the shapes that those have, which may serve either contract."""
+
+    shapes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,35 +60,13 @@ class Shape:
     read: Callable[[Record], Any]
     optional: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What a recipe calls it."""
+        return "+".join(self.columns)
+
     def __str__(self) -> str:
         return "+".join((*self.columns, *(f"[{name}]" for name in self.optional)))
-
-
-def read_turns(value: Any, role_key: str = "role", content_key: str = "content") -> list[Message]:
-    """Read a list of messages. An empty system turn says nothing and is left out; `BadRow` where a turn is unfit."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(message, dict) for message in value):
-        raise BadRow(f"messages are not a list of objects: {type(value).__name__}")
-    messages = []
-    for message in value:
-        role, content = message.get(role_key), message.get(content_key)
-        if role_key == "from" and isinstance(role, str):
-            role = SHAREGPT_ROLES.get(role, role)
-        if not (role == "system" and isinstance(content, str) and not content.strip()):
-            messages.append(turn(role, content))
-    return messages
-
-
-def read_field(value: Any, role: str) -> list[Message]:
-    """Read a field that is either the text of one `role` turn or a list of messages."""
-    return [turn(role, value)] if isinstance(value, str) else read_turns(value)
-
-
-def _read_sharegpt(record: Record) -> list[Message]:
-    messages = read_turns(record["conversations"], "from", "value")
-    system = record.get("system")  # some releases keep the system turn in a column of its own
-    if isinstance(system, str) and system.strip() and messages and messages[0]["role"] != "system":
-        return [turn("system", system), *messages]
-    return messages
 
 
 def _read_completion(record: Record) -> list[Message]:
@@ -79,85 +82,60 @@ def _read_instruction(record: Record, extra: str, answer: str) -> list[Message]:
     return [instruction, turn("assistant", record[answer])]
 
 
-# The first that fits is taken: where a dataset has a conversation and its parts, the conversation holds all turns.
-SFT_SHAPES = (
-    Shape(("messages",), lambda record: read_turns(record["messages"])),
-    Shape(("conversations",), _read_sharegpt, ("system",)),
-    Shape(("prompt", "completion"), _read_completion),
-    Shape(("instruction", "output"), lambda record: _read_instruction(record, "input", "output"), ("input",)),
-    Shape(("instruction", "response"), lambda record: _read_instruction(record, "context", "response"), ("context",)),
-)
-
-
-def split_pair(prompt: Any, chosen: Any, rejected: Any) -> tuple[list[Message], str, str]:
-    """Split a pair into the prompt's messages and the two answers.
-
-    Each is a text or messages. Where `chosen` and `rejected` repeat the prompt it is cut off; the prompt may then be
-    their last turns only (a system turn before it), or None.
-
-    Raises:
-        BadRow: The two do not answer the same prompt, or an answer is more than one assistant turn.
-    """
-    given = [] if prompt is None else read_field(prompt, "user")
-    contexts, answers = [], []
-    for name, value in (("chosen", chosen), ("rejected", rejected)):
-        messages = read_field(value, "assistant")
-        if not messages or messages[-1]["role"] != "assistant":
-            raise BadRow(f"no assistant turn: {name} does not end with one")
-        contexts.append(messages[:-1])
-        answers.append(messages[-1]["content"])
-    if contexts[0] != contexts[1]:
-        raise BadRow("chosen and rejected differ before the last turn")
-    context = contexts[0]
-    if not context:
-        context = given
-    elif given and context[-len(given) :] != given:
-        raise BadRow("prompt is not what chosen and rejected answer")
-    if not context:
-        raise BadRow("no prompt")
-    return context, answers[0], answers[1]
-
-
 def _read_pair(record: Record) -> tuple[list[Message], str, str]:
     return split_pair(record.get("prompt"), record["chosen"], record["rejected"])
 
 
+# The first that fits is taken: where a dataset has a conversation and its parts, the conversation holds all turns.
+SFT_SHAPES = (
+    Shape(("messages",), lambda record: read_turns(record["messages"])),
+    Shape(("conversations",), read_sharegpt, ("system",)),
+    Shape(("prompt", "completion"), _read_completion),
+    Shape(("instruction", "output"), lambda record: _read_instruction(record, "input", "output"), ("input",)),
+    Shape(("instruction", "response"), lambda record: _read_instruction(record, "context", "response"), ("context",)),
+)
 PREFERENCE_SHAPES = (Shape(("chosen", "rejected"), _read_pair, ("prompt",)),)
 
 
-def find_shape(records: list[Record], shapes: tuple[Shape, ...], options: Source) -> Shape:
-    """Return the first shape whose columns one of the records has.
+def prepare(options: Generic, first: Sequence[Record]) -> Generic:
+    """Decide the shapes of a dataset: the one that the recipe names, or those whose columns one of `first` has.
 
     Raises:
-        UserError: None of the records has any shape's columns.
+        UserError: None of the records has the columns of the named shape, or of any.
     """
+    known = [shape for shape in (*SFT_SHAPES, *PREFERENCE_SHAPES) if options.shape in ("auto", shape.name)]
+    shapes = [
+        shape.name for shape in known if any(all(column in record for column in shape.columns) for record in first)
+    ]
+    if first and not shapes:
+        found = ", ".join(dict.fromkeys(column for record in first for column in record)) or "(none)"
+        if options.shape == "auto":
+            listed = "; ".join(str(shape) for shape in known)
+            problem = f"has none of the known shapes; its columns are {found}; known are {listed}"
+        else:
+            problem = f"has not the shape {options.shape}; its columns are {found}"
+        raise UserError(f"{options.path}: {problem}; rename the columns, or name the source it comes from")
+    given = {field.name: getattr(options, field.name) for field in fields(Generic)}
+    return Shaped(**given, shapes=tuple(shapes))
+
+
+def _shape_for(options: Generic, shapes: tuple[Shape, ...], makes: str) -> Shape:
+    """Return the decided shape among those of one contract; options that were not prepared name theirs."""
+    decided = options.shapes if isinstance(options, Shaped) else (options.shape,)
     for shape in shapes:
-        if any(all(column in record for column in shape.columns) for record in records):
+        if shape.name in decided:
             return shape
-    found = ", ".join(dict.fromkeys(column for record in records for column in record)) or "(none)"
-    known = "; ".join(str(shape) for shape in shapes)
+    if "auto" in decided:
+        raise ValueError("a shape of `auto` is decided by `prepare`, before the first part is converted")
+    wanted = "; ".join(str(shape) for shape in shapes)
     raise UserError(
-        f"{options.path}: has none of the known shapes; its columns are {found}; known are {known}; "
-        "rename the columns, or name the source it comes from"
+        f"{options.path}: has the shape {', '.join(decided)}, which holds no {makes}; expected here: {wanted}; "
+        "move the entry to the other set, or rename the columns"
     )
-
-
-def _shaped(
-    records: Iterable[Record], shapes: tuple[Shape, ...], options: Source
-) -> Iterator[tuple[int, Record, Shape, str]]:
-    """Yield number, record, shape and, where the record lacks a column of that shape, why it is refused."""
-    stream = iter(records)
-    if not (first := list(islice(stream, LOOKED_AT))):
-        return
-    shape = find_shape(first, shapes, options)
-    for unit, record in enumerate(chain(first, stream)):
-        missing = [column for column in shape.columns if record.get(column) is None]
-        yield unit, record, shape, f"missing column: {', '.join(missing)}" if missing else ""
 
 
 def _common(record: Record, shape: Shape, options: Source, unit: int) -> dict[str, Any]:
     """Return what both contracts share; `meta` keeps short values of other columns, such as a subset's name."""
-    license = options.license or record.get("license")
     used = {*shape.columns, *shape.optional, "language", "lang", "license"}
     short = {
         name: value
@@ -167,58 +145,53 @@ def _common(record: Record, shape: Shape, options: Source, unit: int) -> dict[st
     return {
         "source": options.label,
         "language": language_code(record.get("language", record.get("lang"))),
-        "license": license if isinstance(license, str) else None,
+        "license": row_license(options, record),
         "meta": {**short, "row": unit},
         "units": (unit,),
     }
 
 
-def to_sft(records: Iterable[Record], options: Generic) -> Iterator[SftRow | Refused]:
-    """Convert records to SFT rows, one for one."""
-    for unit, record, shape, missing in _shaped(records, SFT_SHAPES, options):
-        try:
-            if missing:
-                raise BadRow(missing)
-            yield sft_row(shape.read(record), **_common(record, shape, options, unit))
-        except BadRow as bad:
-            yield Refused(record, str(bad), unit)
+def to_sft(records: Iterable[Record], options: Generic, start: int) -> Iterator[SftRow | Refused]:
+    """Convert records of one decided shape to SFT rows, one for one.
 
+    Raises:
+        UserError: The shape holds preference pairs.
+    """
+    shape: Shape | None = None
 
-def _number(record: Record, name: str) -> float | None:
-    value = record.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadRow(f"{name} is not a number: {value!r}")
-    return float(value)
+    def convert(record: Record, unit: int) -> SftRow:
+        nonlocal shape
+        shape = shape or _shape_for(options, SFT_SHAPES, "conversations to learn")
+        require(record, shape.columns)
+        return sft_row(shape.read(record), **_common(record, shape, options, unit))
+
+    return convert_each(records, start, convert)
 
 
 def _margin(record: Record) -> float | None:
-    margin = _number(record, "margin")
-    if margin is None:
-        better, worse = _number(record, "score_chosen"), _number(record, "score_rejected")
-        margin = better - worse if better is not None and worse is not None else None
-    if margin == 0:
-        raise BadRow("tie")
-    if margin is not None and margin < 0:
-        raise BadRow("chosen scores below rejected")
-    return margin
+    stated = number(record, "margin")
+    return scored_margin(record) if stated is None else positive_margin(stated)
 
 
-def to_preference(records: Iterable[Record], options: Generic) -> Iterator[PreferenceRow | Refused]:
-    """Convert records to preference rows, one for one.
+def to_preference(records: Iterable[Record], options: Generic, start: int) -> Iterator[PreferenceRow | Refused]:
+    """Convert records of one decided shape to preference rows, one for one.
 
     `margin` is a `margin` column, or `score_chosen - score_rejected`, or None; ties are refused.
+
+    Raises:
+        UserError: The shape holds conversations.
     """
-    for unit, record, shape, missing in _shaped(records, PREFERENCE_SHAPES, options):
-        try:
-            if missing:
-                raise BadRow(missing)
-            prompt, chosen, rejected = shape.read(record)
-            common = _common(record, shape, options, unit)
-            yield preference_row(prompt, chosen, rejected, margin=_margin(record), **common)
-        except BadRow as bad:
-            yield Refused(record, str(bad), unit)
+    shape: Shape | None = None
+
+    def convert(record: Record, unit: int) -> PreferenceRow:
+        nonlocal shape
+        shape = shape or _shape_for(options, PREFERENCE_SHAPES, "pairs")
+        require(record, shape.columns)
+        prompt, chosen, rejected = shape.read(record)
+        common = _common(record, shape, options, unit)
+        return preference_row(prompt, chosen, rejected, margin=_margin(record), **common)
+
+    return convert_each(records, start, convert)
 
 
-KIND = SourceKind(name="generic", options=Generic, to_sft=to_sft, to_preference=to_preference)
+KIND = SourceKind(name="generic", options=Generic, to_sft=to_sft, to_preference=to_preference, prepare=prepare)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from posttrain.data.languages import language_code
-from posttrain.data.rows import UNKNOWN_LANGUAGE, BadRow, PreferenceRow, Refused, preference_row, turn
+from posttrain.data.rows import UNKNOWN_LANGUAGE, BadRow, PreferenceRow, Refused, preference_row
 from posttrain.data.sources.base import Record, Source, SourceKind
+from posttrain.data.sources.fields import convert_each, read_turns, row_license
 
 DOMAINS = ("general", "stem", "code", "multilingual")
 COLUMNS = ("domain", "context", "response1", "response2", "overall_preference")
+LICENSE = "CC-BY-4.0"
 STRONGEST = 3  # overall_preference runs from -3, response 1 much better, to 3, response 2 much better
 
 
@@ -38,13 +40,9 @@ def row_language(domain: str, language: Any) -> str:
     return UNKNOWN_LANGUAGE if domain == "code" else language_code(language)
 
 
-def to_preference(records: Iterable[Record], options: HelpSteer3) -> Iterator[PreferenceRow | Refused]:
+def to_preference(records: Iterable[Record], options: HelpSteer3, start: int) -> Iterator[PreferenceRow | Refused]:
     """Convert records to preference rows; `margin` is the size of `overall_preference`."""
-    for unit, record in enumerate(records):
-        try:
-            yield _convert(record, options, unit)
-        except BadRow as bad:
-            yield Refused(record, str(bad), unit)
+    return convert_each(records, start, lambda record, unit: _convert(record, options, unit))
 
 
 def _convert(record: Record, options: HelpSteer3, unit: int) -> PreferenceRow:
@@ -66,22 +64,16 @@ def _convert(record: Record, options: HelpSteer3, unit: int) -> PreferenceRow:
         raise BadRow(f"margin below min_margin: {abs(preference)}")
     better, worse = ("response1", "response2") if preference < 0 else ("response2", "response1")
     return preference_row(
-        _context(record["context"]),
+        read_turns(record["context"]),
         record[better],
         record[worse],
         margin=float(abs(preference)),
         source=options.label,
         language=row_language(domain, record.get("language")),
-        license=options.license,
+        license=row_license(options, record, LICENSE),
         meta={"domain": domain, "language": record.get("language"), "row": unit, "chosen": better},
         units=(unit,),
     )
 
 
-def _context(context: Any) -> list[dict[str, str]]:
-    if not isinstance(context, list) or not all(isinstance(message, dict) for message in context):
-        raise BadRow(f"context is not a list of messages: {type(context).__name__}")
-    return [turn(message.get("role"), message.get("content")) for message in context]
-
-
-KIND = SourceKind(name="helpsteer3", options=HelpSteer3, to_preference=to_preference, check_own=check)
+KIND = SourceKind(name="helpsteer3", options=HelpSteer3, to_preference=to_preference, license=LICENSE, check_own=check)

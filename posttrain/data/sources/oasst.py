@@ -30,6 +30,8 @@ from posttrain.data.rows import (
 from posttrain.data.sources.base import Record, Source, SourceKind
 from posttrain.data.sources.oasst_forest import Forest, Node, count_messages, plant
 
+LICENSE = "Apache-2.0"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Oasst(Source):
@@ -44,11 +46,17 @@ class Oasst(Source):
     keep_deleted: bool = False
     tree_states: list[str] = field(default_factory=lambda: ["ready_for_export"])
 
+    @property
+    def source_license(self) -> str:
+        """The licence of the release, for rows of an entry that states none."""
+        return LICENSE
 
-def _forest(records: Iterable[Record], options: Oasst) -> Forest:
+
+def _forest(records: Iterable[Record], options: Oasst, start: int) -> Forest:
     return plant(
         records,
         where=options.path,
+        start=start,
         keep_synthetic=options.keep_synthetic,
         keep_deleted=options.keep_deleted,
         tree_states=options.tree_states,
@@ -85,9 +93,9 @@ def threads(root: Node, take: Literal["top", "all"]) -> list[list[Node]]:
     return found
 
 
-def to_sft(records: Iterable[Record], options: Oasst) -> Iterator[SftRow | Refused]:
+def to_sft(records: Iterable[Record], options: Oasst, start: int) -> Iterator[SftRow | Refused]:
     """Convert records to one SFT row a thread; every message that is in no thread is refused with a reason."""
-    forest = _forest(records, options)
+    forest = _forest(records, options, start)
     used: set[int] = set()
     for root in forest.roots:
         for thread in threads(root, options.take):
@@ -120,9 +128,9 @@ def paired(replies: list[Node], pairs: Literal["top-next", "top-last", "all"]) -
     return [(better, worse) for better, worse in candidates if better.rank != worse.rank]
 
 
-def to_preference(records: Iterable[Record], options: Oasst) -> Iterator[PreferenceRow | Refused]:
+def to_preference(records: Iterable[Record], options: Oasst, start: int) -> Iterator[PreferenceRow | Refused]:
     """Convert records to one preference row a pair; every message that is in no pair is refused with a reason."""
-    forest = _forest(records, options)
+    forest = _forest(records, options, start)
     used: set[int] = set()
     same_text: set[int] = set()
     for prompt in forest.live():
@@ -165,7 +173,7 @@ def _common(nodes: list[Node], thread: list[Node], options: Oasst, **meta: Any) 
     return {
         "source": options.label,
         "language": SEVERAL_LANGUAGES if len(languages) > 1 else next(iter(languages), UNKNOWN_LANGUAGE),
-        "license": options.license,
+        "license": options.license or options.source_license,
         "meta": {"tree": nodes[0].tree, "messages": [node.id for node in thread], **meta},
         "units": tuple(node.unit for node in nodes),
     }
@@ -177,5 +185,7 @@ KIND = SourceKind(
     to_sft=to_sft,
     to_preference=to_preference,
     unit="message",
+    whole=True,
+    license=LICENSE,
     count_units=count_messages,
 )

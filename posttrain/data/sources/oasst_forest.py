@@ -85,8 +85,8 @@ def count_messages(record: Record) -> int:
     return sum(1 for _ in _nested(record)) if is_tree(record) else 1
 
 
-def _flatten(records: Iterable[Record]) -> Iterator[_Raw]:
-    unit = 0
+def _flatten(records: Iterable[Record], start: int) -> Iterator[_Raw]:
+    unit = start
     for record in records:
         if not is_tree(record):
             state = record.get("tree_state")
@@ -112,6 +112,7 @@ def plant(
     records: Iterable[Record],
     *,
     where: str,
+    start: int,
     keep_synthetic: bool,
     keep_deleted: bool,
     tree_states: list[str],
@@ -121,6 +122,7 @@ def plant(
     Args:
         records: Messages, in any order, or trees.
         where: What an error calls the data.
+        start: The number of the first message.
         keep_synthetic: Keep messages marked `synthetic`.
         keep_deleted: Keep messages marked `deleted`.
         tree_states: The states of trees to keep; a tree that states none is kept.
@@ -137,7 +139,7 @@ def plant(
     nodes: dict[str, Node] = {}
     parents: dict[str, object] = {}
     unfit: set[str] = set()
-    for raw in _flatten(chain([first], stream)):
+    for raw in _flatten(chain([first], stream), start):
         try:
             node = _node(raw, nodes, keep_synthetic, keep_deleted, tree_states)
         except BadRow as bad:
