@@ -1,7 +1,7 @@
 """The files of one set from its parts: rows in seeded order, what was rejected, and which rows were duplicates.
 
-Rows are put in order without holding them: each part, read once, is dealt out to buckets of consecutive places, and each bucket,
-which fits into memory, is then ordered and written.
+Rows are put in order without holding them: each part, read once, is dealt out to buckets of consecutive places, and
+each bucket, which fits into memory, is then ordered and written.
 """
 
 from __future__ import annotations

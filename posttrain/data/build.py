@@ -41,8 +41,8 @@ def build(
     """Build the sets that a recipe has.
 
     Writes `out/{sft,preference}/{train,validation,rejected}.parquet`, `duplicates.parquet` where there are some,
-    `out/summary.json`, `out/report.html` and `out/README.md`. Equal input files, entries and seed give equal bytes, for any
-    number of processes.
+    `out/summary.json`, `out/report.html` and `out/README.md`. Equal input files, entries and seed give equal bytes,
+    for any number of processes.
 
     Args:
         data: The recipe's section; entries are options of their sources, or mappings that passed the recipe's checks.
@@ -144,7 +144,7 @@ def _pool(name: str, options: Sequence[Source], found: Sequence[EntryParts]) -> 
 
 def settings(data: Data, entries: dict[str, list[Source]]) -> dict[str, Any]:
     """Return the section as plain values, without what does not determine the rows and where files lie."""
-    plain = asdict(replace(data, **entries))
+    plain = asdict(replace(data, sft=entries.get("sft", []), preference=entries.get("preference", [])))
     del plain["num_proc"]
     named = [*plain["sft"], *plain["preference"], *((plain["decontaminate"] or {}).get("against") or [])]
     for entry in named:

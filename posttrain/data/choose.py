@@ -94,14 +94,14 @@ def pool(kind: str, options: Sequence[Source], parts: Sequence[tuple[int, Path, 
 
     found: list[Part] = []
     keys, entries = [np.zeros(0, KEYS)], [np.zeros(0, np.uint16)]
-    languages: dict[str, int] = {}
-    licenses: dict[str | None, int] = {}
+    languages: dict[Any, int] = {}
+    licenses: dict[Any, int] = {}
     first = 0
     for entry, folder, counts in parts:
         own = np.load(folder / "keys.npy")
         assert len(own) == counts.kept, f"{folder}: {len(own)} keys of {counts.kept} rows"
         for name, known, here in (("language", languages, counts.languages), ("license", licenses, counts.licenses)):
-            codes: Any = [known.setdefault(value, len(known)) for value in here]  # type: ignore[attr-defined]
+            codes = [known.setdefault(value, len(known)) for value in here]
             own[name] = np.array(codes, np.uint16)[own[name]] if codes else own[name]
         found.append(Part(folder, entry, first, len(own)))
         keys.append(own)

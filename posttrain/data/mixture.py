@@ -17,7 +17,12 @@ def mixture_table(name: str, rows: SetSummary) -> Table:
     """
     from rich.table import Table
 
-    table = Table(title=f"{name}: {rows.train:,} rows to train, {rows.validation:,} held out", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{name}: {rows.train:,} rows to train, {rows.validation:,} held out",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.add_column("source", overflow="fold")
     for column in ("read", "rejected", "not sampled", "train", "held out", "rows", "answers"):
         table.add_column(column, justify="right")

@@ -1,8 +1,8 @@
 """One part of a source, in any process: parse, convert, judge each row, and write what is left with its keys.
 
 A part leaves three files beside each other: `rows.arrow`, the rows; `rejected.arrow`, what was refused; and
-`keys.npy`, a record a row with what the decisions over all rows need (`KEYS`). Where near duplicates are looked for there is
-`signatures.npy` too. `part.json`, the counts, comes last: a part that has it is whole.
+`keys.npy`, a record a row with what the decisions over all rows need (`KEYS`). Where near duplicates are looked for
+there is `signatures.npy` too. `part.json`, the counts, comes last: a part that has it is whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from posttrain.data.steps.base import Step
 
 # id, text: 16 bytes that equal content, and equal content but for case and blanks, share. prompt, tree: what ties a
-# row to others for the validation split; no tree is NULs. near: whether it may be a near duplicate.
+# row to others for the validation split; no tree is NULs. Lengths are in characters, of all turns of a side.
 KEYS = [
     ("id", "S16"),
     ("text", "S16"),
@@ -58,7 +58,7 @@ class Task:
 
 @dataclass
 class Counts:
-    """What became of a part. `rejected` counts by step and reason, `languages` and `licenses` name the codes of keys."""
+    """What became of a part. `rejected` counts by step and reason, the two lists name the codes of keys."""
 
     read: int = 0
     passed_on: int = 0
@@ -174,7 +174,7 @@ class _Part:
         self._rejected.append(refused_record(self._task.options.label, step, reason, record))
 
     def _runs(self) -> Iterator[tuple[int, list[Record]]]:
-        """Yield stretches of readable records with the number of the first, all of them at once where that is needed."""
+        """Yield stretches of readable records with the number of the first; all at once where that is needed."""
         chunks = [self._task.chunk] if self._task.chunk is not None else read_source(self._task.options).chunks
         run: list[Record] = []
         at = 0

@@ -12,7 +12,20 @@ from typing import Any, Literal
 
 from posttrain.recipe.schema_data import Data, Validation
 
-__all__ = ["Cpt", "Data", "Dpo", "Launch", "Lora", "Model", "NewModel", "Recipe", "Sft", "TextSource", "Training", "Validation"]
+__all__ = [
+    "Cpt",
+    "Data",
+    "Dpo",
+    "Launch",
+    "Lora",
+    "Model",
+    "NewModel",
+    "Recipe",
+    "Sft",
+    "TextSource",
+    "Training",
+    "Validation",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ class Pii:
     """
 
     kinds: list[Literal["email", "phone", "fi_personal_id", "iban"]] = field(
-        default_factory=lambda: ["email", "phone", "fi_personal_id", "iban"]  # type: ignore[arg-type]
+        default_factory=lambda: ["email", "phone", "fi_personal_id", "iban"]
     )
     code: bool = False
 
@@ -127,7 +127,7 @@ class NearDuplicates:
     threshold: float = 0.7
     permutations: int = 128
     ngram: int = 3
-    sets: list[Literal["sft", "preference"]] = field(default_factory=lambda: ["sft"])  # type: ignore[arg-type]
+    sets: list[Literal["sft", "preference"]] = field(default_factory=lambda: ["sft"])
 
 
 @dataclass(frozen=True, kw_only=True)

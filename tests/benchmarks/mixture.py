@@ -14,7 +14,7 @@ from posttrain.assets import locate
 
 # Shares of the reference: English and Finnish answers to the Tulu 3 prompts, multi-turn Magpie, translations.
 SHARES = {"tulu3-en": 0.53, "tulu3-fi": 0.455, "magpie": 0.013, "europarl": 0.002}
-EXACT, NEAR, CONTAMINATED, REPETITIVE, REFUSALS, WRONG_LANGUAGE = 0.01, 0.02, 0.002, 0.005, 0.005, 0.01
+FAULTS = {"exact": 0.01, "near": 0.02, "contaminated": 0.002, "repetitive": 0.005, "refusal": 0.005, "language": 0.01}
 PROMPT_WORDS, ANSWER_WORDS = 60, 220  # mean, log-normal
 
 
@@ -77,20 +77,7 @@ def rows(count: int, seed: int, eval_prompts: list[str]) -> Iterator[tuple[str, 
             yield name, {"translation": pair}
             continue
         prompt, answer = writer.text(PROMPT_WORDS), writer.text(ANSWER_WORDS)
-        fault = shuffler.random()
-        for share, kind in (
-            (EXACT, "exact"),
-            (NEAR, "near"),
-            (CONTAMINATED, "contaminated"),
-            (REPETITIVE, "repetitive"),
-            (REFUSALS, "refusal"),
-            (WRONG_LANGUAGE, "language"),
-        ):
-            if fault < share:
-                break
-            fault -= share
-        else:
-            kind = ""
+        kind = shuffler.choices(["", *FAULTS], [1 - sum(FAULTS.values()), *FAULTS.values()])[0]
         if kind in ("exact", "near") and prompts[language]:
             prompt = shuffler.choice(prompts[language])
             prompt = prompt.upper() if kind == "exact" else writer.altered(prompt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from posttrain.assets import locate
 from posttrain.data.files import is_hub_id
 from posttrain.data.rows import SEVERAL_LANGUAGES, BadRow, Refused, SftRow, sft_row, turn
 from posttrain.data.sources import phrasings
-from posttrain.data.sources.base import Record, Source, SourceKind
+from posttrain.data.sources.base import Record, Source, SourceKind, StepName
 from posttrain.data.sources.fields import row_license
 from posttrain.data.steps.identifier import identify
 from posttrain.errors import UserError
@@ -45,6 +45,8 @@ class Europarl(Source):
     max_length_ratio: float = 2.0
     check_language: bool = True
     phrasing_seed: int = 42
+    # Short passages under one phrasing are nearly the same prompt, and meant to be.
+    skip: list[StepName] = field(default_factory=lambda: ["near_duplicates"])
 
     def __post_init__(self) -> None:
         if self.config is None and is_hub_id(self.path):  # the hub has a configuration a pair, in alphabetical order

@@ -27,11 +27,12 @@ class Language:
     tags are left out. What the source says is believed unless the text is clearly in another language (see
     `identifier.identify`), and for texts too short to judge or made of names. A row is refused
 
-    - whose source says a language that its entry does not ask for, or whose prompt is in one; - with
-    `match_response`, whose answer is neither in the language of the prompt nor in the one that the source says: a
-      request to translate or to sum up may hold more text in another language than in its own.
+    - whose source says a language that its entry does not ask for, or whose prompt is in one;
+    - with `match_response`, whose answer is neither in the language of the prompt nor in the one that the source says:
+      a request to translate or to sum up may hold more text in another language than in its own.
 
-    Rows in several languages (`mul`) are let through. Languages that heliport does not know are believed.
+    Rows in several languages (`mul`) are let through. Languages that heliport does not know are believed. A row of
+    which neither the source nor the text tells the language is in its entry's, where that asks for one alone.
     """
 
     name = "language"
@@ -59,8 +60,9 @@ class Language:
         prompt = self._language_of(user_texts(row), (stated,) if stated else self._languages)
         if prompt and self._languages and not any(same(prompt, language) for language in self._languages):
             return Rejected(f"language not selected: {prompt}")
-        if stated is None and prompt is not None:
-            row = replace(row, language=prompt)
+        found = prompt or (self._languages[0] if len(self._languages) == 1 else None)
+        if stated is None and found is not None:
+            row = replace(row, language=found)
         expected = tuple(dict.fromkeys(language for language in (prompt, stated) if language))
         if self._options.match_response and expected:
             response = self._language_of(answers(row), expected)
