@@ -15,6 +15,7 @@ from posttrain.cli import main
 from posttrain.stages import Manifest
 from tests.helpers import SIZES, run_python, snapshot, start
 
+STAGES = "data, tokenize-sft, tokenize-preference, sft, dpo"
 RECIPE = """\
 name: mine
 model:
@@ -85,7 +86,13 @@ def edit(recipe: Path, old: str, new: str) -> None:
 def test_the_recipe_that_the_others_spoil_is_in_order(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "mine.yaml", "sft.max_steps=1", "dpo.max_steps=1"]) == 0
     assert capsys.readouterr().err == ""
-    assert {path.name for path in (mine.parent / "outputs/mine").glob("[!.]*")} == {"data", "sft", "instruct"}
+    assert {path.name for path in (mine.parent / "outputs/mine").glob("[!.]*")} == {
+        "data",
+        "tokens-sft",
+        "tokens-preference",
+        "sft",
+        "instruct",
+    }
 
 
 @pytest.mark.parametrize(
@@ -263,18 +270,18 @@ def test_an_unknown_tracker(refused: Refused) -> None:
 @pytest.mark.parametrize("option", ["--from", "--until", "--force"])
 def test_an_unknown_stage(refused: Refused, option: str) -> None:
     (problem,) = refused(option, "stf")
-    assert problem == f"{option} stf: the recipe has no such stage, only data, sft, dpo; did you mean sft?"
+    assert problem == f"{option} stf: the recipe has no such stage, only {STAGES}; did you mean sft?"
 
 
 def test_a_range_of_stages_that_is_empty(refused: Refused) -> None:
     (problem,) = refused("--from", "dpo", "--until", "data")
-    assert problem == "--from dpo comes after --until data; the order is data, sft, dpo"
+    assert problem == f"--from dpo comes after --until data; the order is {STAGES}"
 
 
 def test_a_stage_whose_input_is_not_built(refused: Refused) -> None:
     problems = refused("--from", "dpo")
-    assert [problem.partition(":")[0] for problem in problems] == ["data", "sft"]
-    assert problems[1].endswith("build it with posttrain run mine.yaml --until sft")
+    assert [problem.partition(":")[0] for problem in problems] == STAGES.split(", ")[:-1]
+    assert problems[-1].endswith("build it with posttrain run mine.yaml --until sft")
 
 
 def test_a_folder_in_the_way(mine: Path, refused: Refused) -> None:
@@ -325,9 +332,9 @@ def test_several_problems_of_the_surroundings_at_once(refused: Refused) -> None:
     assert [problem.partition(":")[0] for problem in problems] == [
         "data.sft.0.path",
         "data.preference.0.path",
+        "sft.loss_on=assistant",
         "sft.global_batch_size",
         "report_to",
-        "sft.loss_on=assistant",
     ]
 
 

@@ -19,7 +19,15 @@ from posttrain.stages import Manifest
 from tests.end_to_end.conftest import MINIATURE, run_miniature
 from tests.helpers import HEAVY, ROOT, environment, run_python, snapshot, start
 
-STAGES = {"base": "cpt", "data": "data", "sft": "sft", "instruct": "dpo"}
+STAGES = {
+    "base": "cpt",
+    "data": "data",
+    "tokens-sft": "tokenize-sft",
+    "tokens-preference": "tokenize-preference",
+    "sft": "sft",
+    "instruct": "dpo",
+}
+COMPLETE = "data, base, tokens-sft, tokens-preference, sft, instruct"
 WEIGHTS = "model.safetensors"
 # Long enough to be cut off in the middle; save_steps decides no result.
 LONG = ("sft.max_steps=40", "--until", "sft")
@@ -68,7 +76,7 @@ def test_a_second_run_does_nothing_and_imports_nothing_heavy(copy_built: Copy, h
     done = run_python(["-c", program, "run", "tiny", *MINIATURE, f"output_dir={output}"], at=here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"nothing to do: data, base, sft, instruct in {output} are complete",
+        f"nothing to do: {COMPLETE} in {output} are complete",
         "[]",
     ]
     assert snapshot(output) == before
@@ -115,10 +123,13 @@ def test_until_builds_no_more_and_from_no_less(built: Path, copy_built: Copy, ca
     before = snapshot(output)
     assert run_miniature(output, "--from", "dpo") == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("posttrain: error: sft: it is not there yet, and this command starts after it")
+    assert printed.err.startswith(
+        "posttrain: error: tokenize-sft: it is not there yet, and this command starts after it"
+    )
     assert without_hidden(snapshot(output)) == without_hidden(before)
 
-    shutil.copytree(built / "sft", output / "sft")
+    for name in ("tokens-sft", "tokens-preference", "sft"):
+        shutil.copytree(built / name, output / name)
     before = snapshot(output)
     assert run_miniature(output, "--from", "dpo") == 0
     assert "sft: " not in capsys.readouterr().out
@@ -246,14 +257,14 @@ def test_every_way_to_start_it_is_the_same_run(
     )
     assert done.returncode == 0, done.stderr
     shown = output if at_root else Path("outputs/tiny")
-    assert done.stdout == f"nothing to do: data, base, sft, instruct in {shown} are complete\n"
+    assert done.stdout == f"nothing to do: {COMPLETE} in {shown} are complete\n"
 
 
 def test_tensorboard_writes_beside_the_stages(built: Path, copy_built: Copy) -> None:
     pytest.importorskip("tensorboard")
     output = copy_built("base", "data")
     assert run_miniature(output, "report_to=[tensorboard]") == 0
-    assert visible(output) == {"base", "data", "sft", "instruct", "logs"}
+    assert visible(output) == {*STAGES, "logs"}
     for stage in ("sft", "dpo"):
         assert list((output / "logs" / stage).rglob("events.out.tfevents.*"))
     for folder in ("sft", "instruct"):

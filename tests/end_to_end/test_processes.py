@@ -43,7 +43,8 @@ def assert_as_one_process(output: Path, built: Path) -> None:
         assert alone.keys() == together.keys()
         for name, weight in alone.items():
             assert torch.allclose(weight, together[name], rtol=1e-4, atol=1e-4), (folder, name)
-    assert Manifest.read(output / "data").digest == Manifest.read(built / "data").digest
+    for folder in ("data", "tokens-sft", "tokens-preference"):
+        assert Manifest.read(output / folder).digest == Manifest.read(built / folder).digest
     assert not (output / ".ranks").exists()
 
 

@@ -32,7 +32,10 @@ def test_tiny_learns_and_comes_out_the_same_twice(tmp_path: Path) -> None:
         assert str(one / picture) in printed
 
     before = snapshot(one)
-    assert run_tiny(one) == f"nothing to do: data, base, sft, instruct in {one} are complete\n"
+    assert (
+        run_tiny(one)
+        == f"nothing to do: data, base, tokens-sft, tokens-preference, sft, instruct in {one} are complete\n"
+    )
     assert snapshot(one) == before
 
     run_tiny(two)

@@ -76,8 +76,8 @@ def check_installed() -> None:
     """
     if find_spec("heliport") is None:
         raise UserError(
-            "data.filters.language: the package heliport is not installed; run `pip install heliport`, which needs "
-            "Python 3.11 or newer, or leave the filter out"
+            "data.filters.language: the package heliport is not installed; run `pip install heliport`, or leave the "
+            "filter out"
         )
 
 

@@ -16,7 +16,7 @@ _CUT = frozenset({"length", "max_tokens", "max_length", "model_length"})  # as s
 _PROSE = 60  # characters a last line must have to be judged as prose
 _NOT_PROSE = re.compile(r"\s*(?:[-*+•#>|]|\d+[.)]|\w+:|https?:)|.*(?:https?://|www\.|[|{}<>=\\@_$]|://)")
 # Earlier in the line a sentence has ended and another begun: whoever wrote it ends sentences with a stop.
-_NEXT_SENTENCE = re.compile(r"[^\W\d_]{3,}[.!?][\"')\]”’]?\s+[\"'(\[“]?[^\W\d_]{2,}")
+_NEXT_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?][\"')\]”’]?\s+[\"'(\[“]?[^\W\d_]{2,}")
 _STOPPED = re.compile(r"(?:[^\W\d_]|[,;])\Z")
 
 

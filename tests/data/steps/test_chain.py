@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import process_time
 
 import pytest
 
@@ -138,3 +139,15 @@ def test_what_steps_lack_is_told_together(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError) as error:
         row_steps(data, ENTRY, None)
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "漢字", "a. ", " ", "1 ", "a.b@c.d ", "> ", "```\n", "<a [", "I am OpenAI assistant ", "tel ", "\n"]
+)
+def test_a_huge_message_takes_time_in_proportion_to_its_length(piece: str) -> None:
+    # Where a step were quadratic, each of these would take minutes.
+    row = sft("x" + piece * (300_000 // len(piece)) + "x")
+    began = process_time()
+    for step in row_steps(DATA, ENTRY, None):
+        step([row])
+    assert process_time() - began < 10

@@ -77,7 +77,7 @@ def test_sets_are_read_by_the_columns_of_known_evaluations(
 def test_a_named_column_and_items_without_id_or_language(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", [{"prompt": "no", "goal": "first"}, {"prompt": "no", "goal": "second"}])
     items = load_eval_items(Decontamination(against=[EvalSet(path=path, column="goal")]))
-    assert items == [EvalItem(path, "1", "und", ("first",)), EvalItem(path, "2", "und", ("second",))]
+    assert items == [EvalItem("e.jsonl", "1", "und", ("first",)), EvalItem("e.jsonl", "2", "und", ("second",))]
 
 
 def test_problems_of_all_sets_are_reported_together_by_their_keys(tmp_path: Path) -> None:
