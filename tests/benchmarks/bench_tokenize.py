@@ -160,12 +160,11 @@ def main() -> None:
         train_tokenizer(texts, VOCABULARY, TEMPLATE).save_pretrained(source)
     tokenizer = load_tokenizer(source, Model(base=str(source)))
     tokenizer.chat_template = builtin_templates()[TEMPLATE].read_text(encoding="utf-8")
+    # Before TRL forks this process: from then on the tokenizer keeps to one thread.
+    alone = min(tokenizer_alone(rows, tokenizer) for _ in range(options.repeat))
     write_rows(rows[:512], folder / "few")
     for number, run in enumerate((ours, trls)):  # so that what is imported once is no part of the figures
         run(folder / "few", source if run is ours else tokenizer, 1, folder / f"warm-{number}")
-    # Before TRL forks this process: from then on the tokenizer keeps to one thread.
-    alone = min(tokenizer_alone(rows, tokenizer) for _ in range(options.repeat))
-
     measured: dict[str, tuple[float, int, int]] = {}
     for turn in range(options.repeat):
         runs = [("ours", ours, source, options.num_proc)]
