@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.data.choose import Fate, Part, Pool
-from posttrain.data.split import ordinal, ordinals
+from posttrain.data.split import hex_id, ordinals
 from posttrain.data.tables import ROW_GROUP, TableWriter, refused_record, table_of
 
 if TYPE_CHECKING:
@@ -81,20 +81,17 @@ def _order(rows: Pool, fate: Fate, seed: int) -> numpy.ndarray:
     import numpy as np
 
     chosen = np.flatnonzero(rows.fate == fate)
-    ids = rows.keys["id"][chosen].tolist()
+    name = f"order\0{rows.kind}"
     if fate == Fate.VALIDATION:
-        keys = ordinals(seed, f"order\0{rows.kind}", ids)
+        keys = ordinals(seed, name, rows.keys["id"][chosen].tolist())
         return chosen[np.argsort(keys, kind="stable")]
     copies = rows.copies[chosen]
     repeated = np.repeat(chosen, copies)
-    name = f"order\0{rows.kind}"
-    keys = np.array(
-        [
-            ordinal(seed, name, row_id.ljust(16, b"\0").hex(), copy)
-            for row_id, several in zip(ids, copies.tolist(), strict=True)
-            for copy in range(several)
-        ],
-        "S16",
+    keys = ordinals(
+        seed,
+        name,
+        rows.keys["id"][repeated].tolist(),
+        copies=[copy for several in copies.tolist() for copy in range(several)],
     )
     return repeated[np.argsort(keys, kind="stable")]
 
@@ -186,7 +183,7 @@ def reason(rows: Pool, row: int) -> str:
         return "prompt held out of another set"
     other = int(rows.of[row])
     source = rows.options[int(rows.entry[other])].label
-    kept = rows.keys["id"][other].ljust(16, b"\0").hex()
+    kept = hex_id(rows.keys["id"][other])
     if fate == Fate.DUPLICATE:
         return f"duplicate: of a row of {source}, {kept}"
     return f"near duplicate: {rows.similarity[row]:.2f} like a row of {source}, {kept}"
@@ -236,8 +233,8 @@ def _write_duplicates(rows: Pool, examples: _Examples, folder: Path) -> None:
                         "source": rows.options[int(rows.entry[row])].label,
                         "kept_source": rows.options[int(rows.entry[other])].label,
                         "step": "exact" if rows.fate[row] == Fate.DUPLICATE else "near",
-                        "removed_id": rows.keys["id"][row].ljust(16, b"\0").hex(),
-                        "kept_id": rows.keys["id"][other].ljust(16, b"\0").hex(),
+                        "removed_id": hex_id(rows.keys["id"][row]),
+                        "kept_id": hex_id(rows.keys["id"][other]),
                         "similarity": float(rows.similarity[row]),
                         "removed_text": examples.texts[row] if shown else None,
                         "kept_text": examples.texts[other] if shown else None,

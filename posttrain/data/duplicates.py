@@ -97,6 +97,15 @@ def words(text: str) -> list[str]:
         return _WORD.findall(_SPACELESS.sub(r" \g<0> ", text))
 
 
+def is_latin(text: str) -> bool:
+    """Tell whether Latin-1 can write a text: the quickest way to know that no character of other scripts is in it."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _without_typography(text: str) -> str:
     """Do what `words` does with the signs that most often keep a text from being Latin-1."""
     text = text.replace("’", "").replace("‘", "")
@@ -112,6 +121,6 @@ def terms(text: str) -> list[str]:
     `C++`, differ in nothing else. Where a script has no blanks, each character is a term.
     """
     text = normalised(text)
-    if not text.isascii() and _SPACELESS.search(text):
+    if not is_latin(text) and _SPACELESS.search(text):
         text = _SPACELESS.sub(r" \g<0> ", text)
     return [term for piece in text.split() if (term := piece.strip(_AROUND))]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 ROLES = ("system", "user", "assistant")
+MAX_CHARS = 1_000_000  # of one turn: several times the longest context, so a file pasted by mistake
 
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 SEVERAL_LANGUAGES = "mul"  # ISO 639-2: multiple languages
@@ -80,9 +81,12 @@ def reason_kind(reason: str) -> str:
     return reason.partition(": ")[0]
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+
+
 def canonical(value: Any) -> str:
     """Write a value as JSON in its one form: sorted keys, no blanks, Unicode as it is."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return _CANONICAL.encode(value)
 
 
 def meta_text(meta: Mapping[str, Any]) -> str:
@@ -109,7 +113,8 @@ def turn(role: Any, content: Any) -> Message:
     """Make one turn, checked by itself.
 
     Raises:
-        BadRow: The role is unknown, or the content is not text, blank, or not encodable as UTF-8.
+        BadRow: The role is unknown, or the content is not text, blank, longer than `MAX_CHARS`, not encodable as
+            UTF-8, or holds a NUL.
     """
     if role not in ROLES:
         raise BadRow(f"unknown role: {role!r}")
@@ -117,8 +122,12 @@ def turn(role: Any, content: Any) -> Message:
         raise BadRow(f"content is not text: the {role} turn holds {type(content).__name__}")
     if not content.strip():
         raise BadRow(f"empty content: the {role} turn is blank")
+    if len(content) > MAX_CHARS:
+        raise BadRow(f"content too long: the {role} turn has {len(content)} characters, more than {MAX_CHARS}")
     if not _is_unicode(content):
         raise BadRow(f"content is not valid Unicode: the {role} turn")
+    if "\0" in content:
+        raise BadRow(f"NUL in the content: the {role} turn")
     return {"role": role, "content": content}
 
 

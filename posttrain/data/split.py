@@ -8,6 +8,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from posttrain.data.rows import PreferenceRow, Row
@@ -16,11 +17,6 @@ from posttrain.recipe.schema import Validation
 
 if TYPE_CHECKING:
     import numpy
-
-
-def ordinal(seed: int, *parts: object) -> bytes:
-    """Return 16 bytes to sort by: a seeded random order that depends on nothing but the parts."""
-    return hashlib.sha256("\0".join(str(part) for part in (seed, *parts)).encode()).digest()[:16]
 
 
 def sample(ids: Sequence[bytes], options: Source, seed: int) -> numpy.ndarray:
@@ -49,15 +45,41 @@ def sample(ids: Sequence[bytes], options: Source, seed: int) -> numpy.ndarray:
     return copies
 
 
-def ordinals(seed: int, name: str, digests: Iterable[bytes], prefix: str = "") -> numpy.ndarray:
-    """Return the `ordinal` of each digest of 16 bytes, written in hex after `prefix`, as `S16`."""
+def ordinals(
+    seed: int, name: str, digests: Iterable[bytes], *, prefix: str = "", copies: Iterable[int] | None = None
+) -> numpy.ndarray:
+    """Return 16 bytes for each digest to sort by: a seeded random order that depends on nothing but the arguments.
+
+    Args:
+        seed: The recipe's seed.
+        name: What is put in order; two names give two orders.
+        digests: 16 bytes each, taken as `hex_id` writes them.
+        prefix: What stands before the hex digits.
+        copies: Number of the copy, for each digest, where one may come several times.
+
+    Returns:
+        `S16`, shape [digests]: the beginning of a SHA-256.
+    """
     import numpy as np
 
-    # numpy takes NULs at the end of a text off, which here belong to it
-    found = [ordinal(seed, name, prefix + digest.ljust(16, b"\0").hex()) for digest in digests]
+    start = hashlib.sha256(f"{seed}\0{name}\0{prefix}".encode())
+    tails = (hex_id(digest) for digest in digests)
+    if copies is not None:
+        tails = (f"{tail}\0{copy}" for tail, copy in zip(tails, copies, strict=True))
+    found = []
+    for tail in tails:
+        own = start.copy()
+        own.update(tail.encode())
+        found.append(own.digest()[:16])
     return np.array(found, "S16")
 
 
+def hex_id(digest: bytes) -> str:
+    """Write 16 bytes in hex. numpy takes NULs at the end off, which here belong to them."""
+    return digest.ljust(16, b"\0").hex()
+
+
+@lru_cache(maxsize=16)  # one key of a row after another asks for the same turns
 def normalised(text: str) -> str:
     """Return a text without differences of case, blanks and Unicode form."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -132,7 +154,9 @@ def hold_out(
 
     if validation.fraction <= 0:
         return {name: HeldOut(frozenset(), frozenset()) for name in sets}
-    rank = np.argsort(np.argsort(ordinals(seed, "validation", names.tolist(), "prompt:"), kind="stable"), kind="stable")
+    rank = np.argsort(
+        np.argsort(ordinals(seed, "validation", names.tolist(), prefix="prompt:"), kind="stable"), kind="stable"
+    )
     sizes = {name: np.bincount(groups, minlength=len(names)) for name, groups in sets.items()}
     own = {name: _own(size, rank, validation) for name, size in sizes.items()}
     union = sorted(set().union(*own.values()), key=lambda group: int(rank[group]))

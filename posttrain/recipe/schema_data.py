@@ -28,7 +28,7 @@ class LanguageFilter:
     language than the prompt; rows in several languages, such as translations, are not compared.
     """
 
-    crop: int = 400
+    crop: int = 200
     min_letters: int = 20
     match_response: bool = True
 

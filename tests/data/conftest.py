@@ -26,7 +26,7 @@ def load() -> Load:
     return lambda name: [json.loads(line) for line in (FIXTURES / name).read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real rows; the test is skipped where it is absent."""
     beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"

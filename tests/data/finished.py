@@ -115,7 +115,7 @@ SETTINGS: dict[str, Any] = {
         "markup": None,
         "truncation": {"min_chars": 200},
         "length": {"min_prompt": 3, "max_prompt": None, "max_response": 8000, "min_response": None, "max_tokens": 4096},
-        "language": {"crop": 400, "min_letters": 20, "match_response": True},
+        "language": {"crop": 200, "min_letters": 20, "match_response": True},
         "repetition": {"ngram": 8, "max_share": 0.3, "min_words": 50},
         "refusal": {"phrases": ["I would rather not"]},
         "vendor": None,

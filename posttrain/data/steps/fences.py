@@ -25,14 +25,19 @@ class Fences:
 
     def outside(self, length: int) -> list[tuple[int, int]]:
         """Return start and end of each stretch of a text of `length` characters that is not in a block."""
+        if not self.blocks:
+            return [(0, length)] if length else []
         edges = [0, *(edge for block in self.blocks for edge in block), length]
         return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+
+_NO_FENCES = Fences()
 
 
 def find_fences(text: str) -> Fences:
     """Find the fenced code blocks of a text."""
     if "```" not in text and "~~~" not in text:
-        return Fences()
+        return _NO_FENCES
     blocks: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
     lines = 0

@@ -86,13 +86,13 @@ def telling_words(text: str, min_letters: int) -> str:
     letters are in words with a capital.
     """
     words = _WORD.findall(text)
-    letters = sum(map(len, words))
-    if letters < min_letters:
-        return ""
     plain = [word for word in words if not word[0].isupper()]
     plain_letters = sum(map(len, plain))
     if plain_letters >= min_letters:
         return " ".join(plain)
+    letters = sum(map(len, words))
+    if letters < min_letters:
+        return ""
     return " ".join(words) if 2 * plain_letters >= letters else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from posttrain.assets import asset_folder
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ＇´`", "'"))
+_APOSTROPHES = "’‘ʼ＇´`"
 
 
 @cache
@@ -23,7 +23,9 @@ def phrases(name: str) -> dict[str, Any]:
 
 def plain_apostrophes(text: str) -> str:
     """Write every sign used as an apostrophe as `'`."""
-    return text.translate(_APOSTROPHES)
+    for sign in _APOSTROPHES:  # faster than str.translate
+        text = text.replace(sign, "'")
+    return text
 
 
 def any_of(texts: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from posttrain.data.duplicates import is_latin
 from posttrain.data.rows import Row
 from posttrain.data.steps.base import Rejected, Result, answers
 from posttrain.recipe.schema_data import RepetitionFilter
@@ -70,7 +71,7 @@ def repeated_share(words: Sequence[str], ngram: int, ignore: float = 0.0) -> flo
 
 def _words(text: str) -> list[str]:
     words = text.split()
-    unspaced = not text.isascii() and _HAS_UNSPACED.search(text) is not None
+    unspaced = not is_latin(text) and _HAS_UNSPACED.search(text) is not None
     if not unspaced and max(map(len, words), default=0) <= _LONG_WORD:
         return words
     units: list[str] = []

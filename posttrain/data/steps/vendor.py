@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ahocorasick_rs import AhoCorasick
+
 from posttrain.data.rows import Row
 from posttrain.data.steps.base import Rejected, Result, answers
 from posttrain.data.steps.phrases import any_of, phrases, plain_apostrophes
@@ -68,9 +70,7 @@ class Vendor:
         lists = phrases("vendor")
         own = [plain_apostrophes(name) for name in options.names if name.strip()]
         every = {*lists["models"], *lists["shared_models"], *lists["makers"], *own}
-        folded = {name.lower() for name in every}
-        # A name that holds another is found with it.
-        self._hints = sorted(name for name in folded if not any(other != name and other in name for other in folded))
+        self._names = AhoCorasick(sorted({name.lower() for name in every}))
         model, maker = any_of([*lists["models"], *own]), any_of([*lists["makers"], *own])
         shared = any_of(lists["shared_models"])
         self._find = re.compile("|".join(_patterns(model, shared, maker)), re.IGNORECASE)
@@ -91,14 +91,13 @@ class Vendor:
         lowered = text.lower()
         if len(lowered) != len(text):  # a few signs, such as İ, are two in lower case
             lowered = "".join(sign.lower() if len(sign.lower()) == 1 else sign for sign in text)
-        places = []
-        for hint in self._hints:
-            place = lowered.find(hint)
-            while place >= 0:
-                places.append(place)
-                place = lowered.find(hint, place + 1)
         stretches: list[tuple[int, int]] = []
-        for place in sorted(places):
+        found = self._names.find_matches_as_indexes(lowered, overlapping=True)
+        for place, after in sorted((start, end) for _, start, end in found):
+            # In the patterns every name begins a word, and at most three letters of a Finnish case end it.
+            ending = lowered[after : after + 4]
+            if lowered[place - 1 : place].isalnum() or (len(ending) == 4 and ending.isalpha()):
+                continue
             start = _reach_back(text, place)
             end = min(len(text), place + _REACH)
             if stretches and start <= stretches[-1][1]:
