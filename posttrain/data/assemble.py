@@ -30,6 +30,11 @@ STEPS = {
     Fate.NEAR_DUPLICATE: "near_duplicates",
     Fate.HELD_OUT_ELSEWHERE: "split",
 }
+REASONS = {
+    Fate.DUPLICATE: "duplicate",
+    Fate.NEAR_DUPLICATE: "near duplicate",
+    Fate.HELD_OUT_ELSEWHERE: "prompt held out of another set",
+}
 
 
 @dataclass(frozen=True)
@@ -180,13 +185,13 @@ def reason(rows: Pool, row: int) -> str:
     """Say why a row was refused for the sake of other rows."""
     fate = Fate(int(rows.fate[row]))
     if fate == Fate.HELD_OUT_ELSEWHERE:
-        return "prompt held out of another set"
+        return REASONS[fate]
     other = int(rows.of[row])
     source = rows.options[int(rows.entry[other])].label
     kept = hex_id(rows.keys["id"][other])
     if fate == Fate.DUPLICATE:
-        return f"duplicate: of a row of {source}, {kept}"
-    return f"near duplicate: {rows.similarity[row]:.2f} like a row of {source}, {kept}"
+        return f"{REASONS[fate]}: of a row of {source}, {kept}"
+    return f"{REASONS[fate]}: {rows.similarity[row]:.2f} like a row of {source}, {kept}"
 
 
 class _Examples:

@@ -20,7 +20,7 @@ from posttrain.data.read import read_source
 from posttrain.data.rows import UNKNOWN_LANGUAGE, Refused, Row, reason_kind
 from posttrain.data.sources import SOURCES, Record, Source
 from posttrain.data.split import prompt_key, tree_key
-from posttrain.data.steps.base import Rejected, answers, user_texts
+from posttrain.data.steps.base import answers, user_texts
 from posttrain.recipe.schema import Data
 
 if TYPE_CHECKING:
@@ -302,18 +302,3 @@ def _write_array(path: Path, array: numpy.ndarray) -> None:
     import numpy as np
 
     np.save(path, array, allow_pickle=False)
-
-
-__all__ = [
-    "KEYS",
-    "Counts",
-    "Rejected",
-    "Task",
-    "Worker",
-    "begin",
-    "build_part",
-    "compares_prompts",
-    "finished",
-    "part_folder",
-    "without_units",
-]

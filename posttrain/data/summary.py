@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from posttrain.data.assemble import STEPS, Written
+from posttrain.data.assemble import REASONS, STEPS, Written
 from posttrain.data.choose import Fate, Pool
 from posttrain.data.sources import SOURCES
 
@@ -158,7 +158,7 @@ def _of_entry(rows: Pool, entry: EntryParts) -> SourceSummary:
     fates = np.bincount(rows.fate[here], minlength=len(Fate))
     for fate, step in STEPS.items():
         if fates[fate]:
-            found.rejected.setdefault(step, Counter())[_REASONS[fate]] += int(fates[fate])
+            found.rejected.setdefault(step, Counter())[REASONS[fate]] += int(fates[fate])
     found.sampled_out, found.validation = int(fates[Fate.SAMPLED_OUT]), int(fates[Fate.VALIDATION])
     found.train = int(fates[Fate.TRAIN])
     out = np.isin(rows.fate[here], [Fate.TRAIN, Fate.VALIDATION])
@@ -175,10 +175,3 @@ def _of_entry(rows: Pool, entry: EntryParts) -> SourceSummary:
                 counter[names[code]] += int(count)
     found.check(passed_on)
     return found
-
-
-_REASONS = {
-    Fate.DUPLICATE: "duplicate",
-    Fate.NEAR_DUPLICATE: "near duplicate",
-    Fate.HELD_OUT_ELSEWHERE: "prompt held out of another set",
-}
