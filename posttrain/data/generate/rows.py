@@ -12,7 +12,7 @@ from posttrain.data.rows import Message
 
 @dataclass(frozen=True, kw_only=True)
 class InputRow:
-    """A row to work on: its place from 0, the id that seeds derive from, and why an earlier entry lost it, if one did."""
+    """A row to work on: its place from 0, the id that seeds derive from; and why an earlier entry lost it, if so."""
 
     number: int
     id: str
