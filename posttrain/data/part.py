@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy
 
     from posttrain.data.steps.base import Step
+    from posttrain.data.steps.decontaminate import EvalItem
 
 # id, text: 16 bytes that equal content, and equal content but for case and blanks, share. prompt, tree: what ties a
 # row to others for the validation split; no tree is NULs. Lengths are in characters, of all turns of a side.
@@ -88,9 +89,10 @@ def finished(folder: Path) -> Counts | None:
 class Worker:
     """What one process needs to build parts: the steps of each entry, made when they are first asked for."""
 
-    def __init__(self, data: Data, tokenizer_file: Path | None) -> None:
+    def __init__(self, data: Data, tokenizer_file: Path | None, evals: Sequence[EvalItem]) -> None:
         self._data = data
         self._tokenizer_file = tokenizer_file
+        self._evals = evals
         self._steps: dict[tuple[str, int], list[Step]] = {}
         self._shared: list[Step] | None = None
 
@@ -107,10 +109,9 @@ class Worker:
         if self._shared is None:
             self._shared = []
             if self._data.decontaminate is not None:
-                from posttrain.data.steps.decontaminate import Decontaminate, load_eval_items
+                from posttrain.data.steps.decontaminate import Decontaminate
 
-                settings = self._data.decontaminate
-                self._shared = [Decontaminate(settings, load_eval_items(settings))]
+                self._shared = [Decontaminate(self._data.decontaminate, self._evals)]
         return self._shared
 
     def build(self, task: Task) -> Counts:
@@ -121,13 +122,13 @@ class Worker:
 _worker: Worker | None = None
 
 
-def begin(data: Data, tokenizer_file: Path | None) -> None:
-    """Prepare this process."""
+def begin(data: Data, tokenizer_file: Path | None, evals: Sequence[EvalItem]) -> None:
+    """Prepare this process. `evals` are the prompts that rows are decontaminated against."""
     global _worker
     # The processes are as many as there are cores: threads of the libraries would only wait for each other.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["RAYON_NUM_THREADS"] = "1"
-    _worker = Worker(data, tokenizer_file)
+    _worker = Worker(data, tokenizer_file, evals)
 
 
 def build_part(task: Task) -> Counts:

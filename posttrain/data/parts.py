@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posttrain.data.chunks import Chunk
 from posttrain.data.part import Counts, Task, begin, build_part, finished, part_folder
@@ -16,6 +16,10 @@ from posttrain.data.sources import SOURCES, Source
 from posttrain.errors import UserError
 from posttrain.parallel import cores, ordered
 from posttrain.recipe.schema import Data
+
+if TYPE_CHECKING:
+    from posttrain.data.steps.decontaminate import EvalItem
+    from posttrain.recipe.schema_data import Decontamination
 
 LOOKED_AT = 20  # records by which a source is prepared: the first may lack an optional column
 MOST_PROCESSES = 32
@@ -61,6 +65,7 @@ def build_parts(
     found = [
         EntryParts(kind, number, options) for kind, several in entries.items() for number, options in enumerate(several)
     ]
+    evals = [] if data.decontaminate is None else _evals(data.decontaminate)
     tasks = _tasks(found, work, advance)
     processes = data.num_proc or min(cores(), MOST_PROCESSES)
     at = {(entry.kind, entry.number): entry for entry in found}
@@ -69,7 +74,7 @@ def build_parts(
         _build,
         processes,
         start=begin,
-        arguments=(data, tokenizer_file),
+        arguments=(data, tokenizer_file, evals),
         preload=["posttrain.data.steps.identifier_preload"] if _identifies(entries, data) else [],
     )
     for task, done, outcome in results:
@@ -84,6 +89,13 @@ def build_parts(
     for entry in found:
         entry.parts.sort(key=lambda part: part[0])  # finished ones were noted when they were come across
     return found
+
+
+def _evals(settings: Decontamination) -> list[EvalItem]:
+    """Read the evaluation sets, once for all processes and before any row."""
+    from posttrain.data.steps.decontaminate import load_eval_items
+
+    return load_eval_items(settings)
 
 
 def _identifies(entries: Mapping[str, Sequence[Source]], data: Data) -> bool:

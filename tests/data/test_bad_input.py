@@ -16,6 +16,7 @@ from posttrain.data.build import build as build_all
 from posttrain.data.rows import MAX_CHARS
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Data
+from posttrain.recipe.schema_data import Decontamination, EvalSet
 
 build = partial(build_all, report=False)
 
@@ -96,6 +97,20 @@ def test_rows_with_one_id_of_their_own_are_told_apart_by_their_content(tmp_path:
     summary = build(Data(sft=[{"source": "generic", "path": str(path)}]), 42, tmp_path / "out")
     assert summary.sets["sft"].train + summary.sets["sft"].validation == 40
     assert [row["reason"] for row in rejected(tmp_path / "out")] == ["duplicate"]
+
+
+def test_evaluation_sets_are_looked_at_before_any_row(tmp_path: Path) -> None:
+    rows, empty = tmp_path / "chats.jsonl", tmp_path / "evals.jsonl"
+    rows.write_text(json.dumps(chat(1)))
+    empty.write_text("")
+    sets = [EvalSet(path=str(empty)), EvalSet(path=str(rows), column="question")]
+    data = Data(sft=[{"source": "generic", "path": str(rows)}], decontaminate=Decontamination(against=sets))
+    with pytest.raises(UserError) as caught:
+        build(data, 42, tmp_path / "out")
+    first, second = caught.value.problems
+    assert first.startswith(f"data.decontaminate.against.0.path: {empty} holds no prompt")
+    assert second.startswith("data.decontaminate.against.1.column: ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_are_no_use_are_told_together_and_nothing_is_written(tmp_path: Path) -> None:
