@@ -30,10 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if speaks:
             print(f"posttrain: {error}", file=sys.stderr)
         return 0 if error.signal == signal.SIGTERM else 128 + error.signal
-    except KeyboardInterrupt:
-        if speaks:
-            print("posttrain: interrupted; the same command goes on from what was saved", file=sys.stderr)
-        return 128 + signal.SIGINT
     except SystemExit as stop:
+        if stop.code == 128 + signal.SIGINT and speaks:  # what typer makes of a KeyboardInterrupt
+            print("posttrain: interrupted; the same command goes on from what was saved", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     return 0

@@ -62,10 +62,13 @@ def build(
     entries = {name: options for name, options in entries.items() if options}
     if not entries:
         raise UserError("data: there is nothing to build; give data.sft or data.preference at least one entry")
-    if problems := _problems(entries):
+    if problems := [*_problems(entries), *_semantic_problems(data, entries)]:
         raise UserError(problems)
     if (out / "summary.json").exists():
-        raise UserError(f"{out}: holds a build already; choose another folder")
+        if work is None:
+            raise UserError(f"{out}: holds a build already; choose another folder")
+        # The summary is put in place last: a build was cut off after it was whole.
+        return Summary.from_json(json.loads((out / "summary.json").read_text(encoding="utf-8")))
     new = not out.exists()
     own = work or out / ".unfinished"
     if work is None:
@@ -109,6 +112,23 @@ def _problems(entries: dict[str, list[Source]]) -> list[str]:
     ]
 
 
+def _semantic_problems(data: Data, entries: dict[str, list[Source]]) -> list[str]:
+    """Find now what would otherwise stop the build after the last part."""
+    semantic = data.duplicates.semantic
+    if semantic is None:
+        return []
+    from posttrain.data.embeddings import check_model
+
+    names = {options.label for kind in semantic.sets for options in entries.get(kind, [])}
+    unknown = [
+        f"data.duplicates.semantic.sources: there is no entry {name!r} under {several}; give {', '.join(sorted(names))}"
+        for several in [" or ".join(f"data.{kind}" for kind in semantic.sets)]
+        for name in semantic.sources
+        if name not in names
+    ]
+    return [*unknown, *check_model(semantic)]
+
+
 def _build(
     entries: dict[str, list[Source]],
     data: Data,
@@ -123,7 +143,7 @@ def _build(
     parts = build_parts(entries, data, work, tokenizer_file, advance)
     pools = [_pool(name, options, parts) for name, options in entries.items()]
     advance("duplicates, samples, held-out rows", 0.0)
-    choose(pools, data, seed, work)
+    choose(pools, data, seed, work, advance)
     advance("duplicates, samples, held-out rows", 1.0)
     sets: dict[str, SetSummary] = {}
     for rows in pools:
@@ -150,6 +170,9 @@ def settings(data: Data, entries: dict[str, list[Source]]) -> dict[str, Any]:
     for entry in named:
         if Path(entry["path"]).is_absolute():
             entry["path"] = Path(entry["path"]).name
+    semantic = plain["duplicates"]["semantic"]
+    if semantic and Path(semantic["model"]).is_absolute():
+        semantic["model"] = Path(semantic["model"]).name
     return plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,13 @@ class SourceSummary:
             text += f"; {count:,} rejected: {reason}"
         return text
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SourceSummary:
+        """Return what `to_json` made."""
+        rejected = {step: Counter(counts) for step, counts in values["rejected"].items()}
+        counters = {name: Counter(values[name]) for name in ("licenses", "languages", "masked")}
+        return cls(**{**values, "rejected": rejected, **counters})
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values, counts in the order of their names."""
         plain = dict(vars(self))
@@ -118,6 +125,15 @@ class Summary:
         """Return it as plain values."""
         sets = {name: part.to_json() for name, part in self.sets.items()}
         return {"seed": self.seed, "settings": self.settings, "sets": sets}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Summary:
+        """Return what `to_json` made."""
+        sets = {
+            name: SetSummary(**{**part, "sources": [SourceSummary.from_json(each) for each in part["sources"]]})
+            for name, part in values["sets"].items()
+        }
+        return cls(values["seed"], values["settings"], sets)
 
     def provenance(self) -> dict[str, dict[str, Any]]:
         """Return where each entry's rows came from, how many and under which licences, by its place in the recipe."""

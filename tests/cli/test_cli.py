@@ -175,3 +175,14 @@ def squeeze(line: str) -> str:
     """Reduce the blanks before a comment to two."""
     head, mark, tail = line.partition("  # ")
     return f"{head.strip()}{mark}{tail}"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    capsys: Capture, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("posttrain.recipe.load", interrupted)
+    assert main(["plan", "tiny"]) == 130
+    assert capsys.readouterr().err == "posttrain: interrupted; the same command goes on from what was saved\n"

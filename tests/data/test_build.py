@@ -302,3 +302,11 @@ def test_real_rows_build(real_data: Path, tmp_path: Path) -> None:
     assert instructions.rows == 2500
     # A tree and its translation are one group.
     assert english.validation == finnish.validation > 0
+
+
+def test_a_build_that_was_cut_off_after_it_was_whole_is_taken_as_it_is(mixture: Data, tmp_path: Path) -> None:
+    out, work = tmp_path / "out", tmp_path / "out" / ".work"
+    summary = build(mixture, 42, out, work=work)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert build(mixture, 42, out, work=work) == summary
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
