@@ -22,6 +22,17 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class Submitted(Exception):
+    """The work has been handed to a cluster's queue; the same command goes on once it is done.
+
+    Args:
+        message: What was submitted, and where it can be watched.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; once the jobs are done, the same command goes on from there")
+
+
 class Interrupted(Exception):
     """A signal stopped the work after its state was saved; the same command goes on from there.
 

@@ -7,14 +7,15 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from posttrain.errors import EXIT_USER_ERROR, Interrupted, UserError
+from posttrain.errors import EXIT_USER_ERROR, Interrupted, Submitted, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0: done, or stopped by SIGTERM with everything saved. 2: something that the user can correct; each problem is a
-    line on standard error. 130: stopped by Ctrl-C. Anything else is a bug and comes with its traceback.
+    0: done, handed to a cluster's queue, or stopped by SIGTERM with everything saved. 2: something that the user can
+    correct; each problem is a line on standard error. 130: stopped by Ctrl-C. Anything else is a bug and comes with
+    its traceback.
     """
     from posttrain.cli.app import app
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for problem in error.problems:
                 print(f"posttrain: error: {problem}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Submitted as error:
+        print(f"posttrain: {error}")
     except Interrupted as error:
         if speaks:
             print(f"posttrain: {error}", file=sys.stderr)

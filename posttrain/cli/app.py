@@ -9,7 +9,7 @@ import typer
 from posttrain.cli.options import show_version
 from posttrain.cli.plan import plan
 from posttrain.cli.recipes import recipes
-from posttrain.cli.run import cpt, data, dpo, run, sft, tokenize
+from posttrain.cli.run import cpt, data, dpo, generate, run, sft, tokenize
 from posttrain.cli.show import show
 
 app = typer.Typer(
@@ -32,5 +32,5 @@ def _root(
     """Turn a base language model into a released chat model, from one recipe."""
 
 
-for command in (run, data, tokenize, cpt, sft, dpo, plan, show, recipes):
+for command in (run, generate, data, tokenize, cpt, sft, dpo, plan, show, recipes):
     app.command()(command)

@@ -17,6 +17,17 @@ def plan(
     resolved: Annotated[
         bool, typer.Option("--recipe", help="Print the resolved recipe instead, and where each value came from.")
     ] = False,
+    probe: Annotated[
+        int | None,
+        typer.Option(
+            "--probe",
+            metavar="ROWS",
+            min=1,
+            help="Have the models write so many rows of each entry of generate (50 tell enough), keep none, and say "
+            "how many tokens and hours all will take.",
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --probe: how many GPUs the server runs on.")] = 1,
 ) -> None:
     """Say what a run would build, resume or reuse, and why; start nothing."""
     from posttrain.recipe import load, render_resolved
@@ -25,6 +36,19 @@ def plan(
     loaded = load(recipe, changes)
     if resolved:
         print(render_resolved(loaded), end="")
+        return
+    if probe is not None:
+        from posttrain.planning.generation import probe as write_some
+        from posttrain.planning.generation import table
+
+        estimates = write_some(loaded.recipe, probe)
+        for line in table(estimates, gpus):
+            print(line)
+        lost = sum(each.failed for each in estimates)
+        print(
+            f"from {sum(each.probed for each in estimates)} rows, of which {lost} failed; at the rate of the probe, "
+            "which a server that is kept busy for longer exceeds"
+        )
         return
     from posttrain.stages import launch
     from posttrain.stages.runner import survey

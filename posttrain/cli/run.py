@@ -62,6 +62,7 @@ def _stage(name: str, what: str) -> Callable[..., None]:
     return command
 
 
+generate = _stage("generate", "Have the recipe's models write rows.")
 cpt = _stage("cpt", "Pretrain the base checkpoint on text.")
 data = _stage("data", "Build the SFT and preference rows.")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from posttrain.data.choose import Fate, Part, Pool
 from posttrain.data.split import hex_id, ordinals
-from posttrain.data.tables import ROW_GROUP, TableWriter, refused_record, table_of
+from posttrain.data.tables import ROW_GROUP, TableWriter, read_arrow, refused_record, table_of
 
 if TYPE_CHECKING:
     import numpy
@@ -25,14 +25,18 @@ BUCKET = 16 * ROW_GROUP  # rows
 EXAMPLES = 25  # duplicates of each kind whose texts are kept for the report
 _EXCERPT = 300  # characters
 _PLACE = "place"
+# What `duplicates.parquet` calls the way in which a row was found to be one.
+FOUND_BY = {Fate.DUPLICATE: "exact", Fate.NEAR_DUPLICATE: "near", Fate.SEMANTIC_DUPLICATE: "semantic"}
 STEPS = {
     Fate.DUPLICATE: "dedup",
     Fate.NEAR_DUPLICATE: "near_duplicates",
+    Fate.SEMANTIC_DUPLICATE: "semantic_duplicates",
     Fate.HELD_OUT_ELSEWHERE: "split",
 }
 REASONS = {
     Fate.DUPLICATE: "duplicate",
     Fate.NEAR_DUPLICATE: "near duplicate",
+    Fate.SEMANTIC_DUPLICATE: "semantic duplicate",
     Fate.HELD_OUT_ELSEWHERE: "prompt held out of another set",
 }
 
@@ -159,14 +163,6 @@ class _Dealer:
             path.unlink()
 
 
-def read_arrow(path: Path) -> pyarrow.Table:
-    """Read an Arrow file."""
-    import pyarrow as pa
-
-    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
-        return reader.read_all()
-
-
 def _rejected(rows: Pool, part: Part, table: pyarrow.Table) -> pyarrow.Table:
     """Return the rows of a part that were refused for the sake of other rows, with the reason."""
     import numpy as np
@@ -202,7 +198,7 @@ class _Examples:
 
         self._kind = rows.kind
         self.removed: set[int] = set()
-        for fate in (Fate.DUPLICATE, Fate.NEAR_DUPLICATE):
+        for fate in FOUND_BY:
             found = np.flatnonzero(rows.fate == fate)
             keys = ordinals(seed, "example", rows.keys["id"][found].tolist())
             self.removed.update(found[np.argsort(keys, kind="stable")[:EXAMPLES]].tolist())
@@ -237,7 +233,7 @@ def _write_duplicates(rows: Pool, examples: _Examples, folder: Path) -> None:
                     {
                         "source": rows.options[int(rows.entry[row])].label,
                         "kept_source": rows.options[int(rows.entry[other])].label,
-                        "step": "exact" if rows.fate[row] == Fate.DUPLICATE else "near",
+                        "step": FOUND_BY[Fate(int(rows.fate[row]))],
                         "removed_id": hex_id(rows.keys["id"][row]),
                         "kept_id": hex_id(rows.keys["id"][other]),
                         "similarity": float(rows.similarity[row]),

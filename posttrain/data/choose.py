@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from posttrain.data.duplicates import first_occurrences
 from posttrain.data.part import KEYS, Counts
+from posttrain.data.progress import Advance
 from posttrain.data.split import Groups, hold_out, sample
 from posttrain.recipe.schema import Data, Validation
+from posttrain.recipe.schema_data import SemanticDuplicates
 
 if TYPE_CHECKING:
     import numpy
@@ -30,7 +32,8 @@ class Fate(IntEnum):
     SAMPLED_OUT = 2
     DUPLICATE = 3
     NEAR_DUPLICATE = 4
-    HELD_OUT_ELSEWHERE = 5
+    SEMANTIC_DUPLICATE = 5
+    HELD_OUT_ELSEWHERE = 6
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,16 @@ def pool(kind: str, options: Sequence[Source], parts: Sequence[tuple[int, Path, 
     return Pool(kind, options, found, np.concatenate(keys), np.concatenate(entries), list(languages), list(licenses))
 
 
-def choose(pools: Sequence[Pool], data: Data, seed: int, work: Path) -> None:
-    """Decide the fate of every row of every set."""
+def choose(pools: Sequence[Pool], data: Data, seed: int, work: Path, advance: Advance | None = None) -> None:
+    """Decide the fate of every row of every set; `advance` is told of what takes long."""
     for each in pools:
         _exact(each)
         near = data.duplicates.near
         if near is not None and each.kind in near.sets:
             _near(each, data, work)
+        semantic = data.duplicates.semantic
+        if semantic is not None and each.kind in semantic.sets:
+            _semantic(each, semantic, work, advance)
         _sample(each, seed)
     _split(pools, data.validation, seed)
 
@@ -155,15 +161,51 @@ def _near(rows: Pool, data: Data, work: Path) -> None:
         return
     shape = (len(rows.keys), options.permutations)
     signatures = np.memmap(path, np.uint32, "r", shape=shape)
-    trees, groups = np.unique(rows.keys["tree"], return_inverse=True)
-    alone = np.flatnonzero(trees == b"")
-    groups = np.where(np.isin(groups, alone), -1, groups)
-    found = near_duplicates(signatures, eligible, groups, options)
+    found = near_duplicates(signatures, eligible, _trees(rows), options)
     rows.fate[found.removed] = Fate.NEAR_DUPLICATE
     rows.of[found.removed] = found.kept
     rows.similarity[found.removed] = found.similarity
     del signatures
     path.unlink()
+
+
+def _trees(rows: Pool) -> numpy.ndarray:
+    """Return the number of each row's conversation tree, -1 where it is of none."""
+    import numpy as np
+
+    trees, groups = np.unique(rows.keys["tree"], return_inverse=True)
+    return np.where(trees[groups] == b"", -1, groups)
+
+
+def _semantic(rows: Pool, options: SemanticDuplicates, work: Path, advance: Advance | None) -> None:
+    import numpy as np
+
+    from posttrain.data.embeddings import embed
+    from posttrain.data.semantic import first_prompts, semantic_duplicates
+
+    taking_part = [
+        "semantic_duplicates" not in entry.skip and (not options.sources or entry.label in options.sources)
+        for entry in rows.options
+    ]
+    eligible = (rows.fate == Fate.TRAIN) & np.array(taking_part, bool)[rows.entry]
+    numbers = np.flatnonzero(eligible)
+    prompts = [
+        prompt for part in rows.parts for prompt in first_prompts(rows.kind, part.folder, _within(part, eligible))
+    ]
+    vectors = embed(prompts, options, work=work, advance=advance)
+    # Only the rows that take part have vectors.
+    found = semantic_duplicates(vectors, np.ones(len(numbers), bool), _trees(rows)[numbers], options)
+    removed = numbers[found.removed]
+    rows.fate[removed] = Fate.SEMANTIC_DUPLICATE
+    rows.of[removed] = numbers[found.kept]
+    rows.similarity[removed] = found.similarity
+
+
+def _within(part: Part, eligible: numpy.ndarray) -> numpy.ndarray:
+    """Return which rows of a part are eligible, by their place in it."""
+    import numpy as np
+
+    return np.flatnonzero(eligible[part.first : part.first + part.rows])
 
 
 def _sample(rows: Pool, seed: int) -> None:

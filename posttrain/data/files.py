@@ -12,8 +12,8 @@ from posttrain.assets import is_hub_id, locate
 from posttrain.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".arrow")
-# What `datasets` writes beside the arrow files of a saved dataset.
-_SIDE_FILES = {"dataset_info.json", "dataset_dict.json", "state.json"}
+# What `datasets` writes beside the arrow files of a saved dataset, and `posttrain.data.generate` beside its parts.
+_SIDE_FILES = {"dataset_info.json", "dataset_dict.json", "state.json", "done.json", "refused.parquet"}
 _SPLIT_NAMES = ("train", "training", "validation", "valid", "val", "dev", "eval", "test", "testing")
 _SPLIT = re.compile(rf"({'|'.join(_SPLIT_NAMES)})(?![A-Za-z0-9])")
 _CHUNK = 1 << 20

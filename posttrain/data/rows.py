@@ -22,12 +22,12 @@ class BadRow(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftRow:
-    """One conversation to train on.
+class Conversation:
+    """One conversation, answered or, where it ends with a user turn, still to be answered by `generate`.
 
-    `messages` are `{"role", "content"}` turns that alternate and end with the assistant; `language` is an ISO code,
-    or `und` where the source does not say; `meta` is JSON text with sorted keys. `units` numbers what it was made
-    from (see `SourceKind.unit`), so that the build can account for everything it read.
+    `messages` are `{"role", "content"}` turns that alternate; `language` is an ISO code, or `und` where the source
+    does not say; `meta` is JSON text with sorted keys. `units` numbers what it was made from (see `SourceKind.unit`),
+    so that the build can account for everything it read.
     """
 
     id: str
@@ -37,6 +37,11 @@ class SftRow:
     license: str | None
     meta: str
     units: tuple[int, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftRow(Conversation):
+    """One conversation to train on: it ends with the assistant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +151,35 @@ def check_order(messages: Sequence[Message]) -> None:
             raise BadRow(f"roles out of order: turn {number + 1} is {message['role']}, expected {expected}")
 
 
+def conversation_row(
+    messages: Sequence[Message],
+    *,
+    source: str,
+    language: str,
+    license: str | None,
+    meta: Mapping[str, Any],
+    units: tuple[int, ...],
+) -> Conversation:
+    """Build a row from turns made by `turn`, answered or not; `id` depends on the messages alone.
+
+    Raises:
+        BadRow: There is no user turn, or the roles do not alternate.
+    """
+    messages = list(messages)
+    check_order(messages)
+    if messages[-1]["role"] == "system":
+        raise BadRow("no user turn")
+    return Conversation(
+        id=content_id(messages),
+        messages=messages,
+        source=source,
+        language=language,
+        license=license,
+        meta=meta_text(meta),
+        units=units,
+    )
+
+
 def sft_row(
     messages: Sequence[Message],
     *,
@@ -160,21 +194,12 @@ def sft_row(
     Raises:
         BadRow: There is no assistant turn, the roles do not alternate, or the last turn is not the assistant's.
     """
-    messages = list(messages)
     if messages and all(message["role"] != "assistant" for message in messages):
         raise BadRow("no assistant turn")
-    check_order(messages)
-    if messages[-1]["role"] != "assistant":
+    row = conversation_row(messages, source=source, language=language, license=license, meta=meta, units=units)
+    if row.messages[-1]["role"] != "assistant":
         raise BadRow("last turn is not the assistant's")
-    return SftRow(
-        id=content_id(messages),
-        messages=messages,
-        source=source,
-        language=language,
-        license=license,
-        meta=meta_text(meta),
-        units=units,
-    )
+    return SftRow(**vars(row))
 
 
 def preference_row(

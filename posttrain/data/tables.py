@@ -53,6 +53,14 @@ def table_of(kind: str, rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
     return pa.Table.from_arrays(columns, schema=wanted)
 
 
+def read_arrow(path: Path) -> pyarrow.Table:
+    """Read an Arrow file."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+        return reader.read_all()
+
+
 def row_table(kind: str, rows: Sequence[Row]) -> pyarrow.Table:
     """Return rows of a contract as a table, without their units."""
     return table_of(kind, [vars(row) for row in rows])

@@ -12,10 +12,12 @@ from posttrain.recipe.interpolation import UNRESOLVED
 from posttrain.recipe.origins import DEFAULT, Node, Path, dotted, to_node, to_plain, walk
 from posttrain.recipe.ranges import rule_for
 from posttrain.recipe.schema import Recipe
-from posttrain.recipe.suggest import either, nearest
+from posttrain.recipe.schema_generate import ROLLOUTS
+from posttrain.recipe.suggest import did_you_mean, either, nearest
 from posttrain.recipe.trainer_keys import CONFIGS, check_trainer, passes_through
 
 ENTRIES = {("data", "sft"): "sft", ("data", "preference"): "preference"}
+GENERATE = ("generate",)
 
 
 class _Wrong:
@@ -46,30 +48,43 @@ def _items_of(hint: Any) -> Any | None:
     return next((typing.get_args(c)[0] for c in alternatives(hint) if typing.get_origin(c) is list), None)
 
 
-def fill_defaults(node: Node, section: type) -> None:
-    """Add to a section every key that it leaves out and that has a default, in sections below it too."""
+def fill_defaults(node: Node, section: type, like: Any = None) -> None:
+    """Add to a section every key that it leaves out and that has a default, in sections below it too.
+
+    Args:
+        node: The section, changed in place.
+        section: Its dataclass.
+        like: An instance whose values are the defaults, where those of the class are not.
+    """
     if not isinstance(node.value, dict):
         return
     for field in _fields(section):
         below = _section_of(hints(section)[field.name])
+        default = _default(field, like)
+        # A section's default is filled in below, as a section that gives some of its keys is.
+        plain = {} if below is not None and dataclasses.is_dataclass(default) else default
         if field.name not in node.value:
-            if field.default is not dataclasses.MISSING:
-                node.value[field.name] = to_node(field.default, DEFAULT)
-            elif field.default_factory is not dataclasses.MISSING:
-                # A section's default is the section with its own defaults, filled in below.
-                node.value[field.name] = to_node({} if below else field.default_factory(), DEFAULT)
-            else:
+            if default is dataclasses.MISSING:
                 continue
+            node.value[field.name] = to_node(plain, DEFAULT)
         child = node.value[field.name]
         if child.value is None and field.default_factory is not dataclasses.MISSING:
             # What `null` removes is what the recipe says of a section or list; its defaults remain.
-            child.value = to_node({} if below else field.default_factory(), DEFAULT).value
+            child.value = to_node(plain, DEFAULT).value
         if below is not None:
-            fill_defaults(child, below)
+            fill_defaults(child, below, default if dataclasses.is_dataclass(default) else None)
         elif isinstance(child.value, list):
             item = _section_of(_items_of(hints(section)[field.name]) or str)
             for entry in child.value if item is not None else []:
                 fill_defaults(entry, typing.cast(type, item))
+
+
+def _default(field: dataclasses.Field[Any], like: Any) -> Any:
+    if like is not None:
+        return getattr(like, field.name)
+    if field.default is not dataclasses.MISSING or field.default_factory is dataclasses.MISSING:
+        return field.default
+    return field.default_factory()
 
 
 @cache
@@ -89,6 +104,9 @@ def _homes() -> dict[str, list[str]]:
     visit(Recipe, "")
     for key in hints(Source):
         homes.setdefault(key, []).append("an entry of data.sft or data.preference")
+    rollouts: list[Any] = list(ROLLOUTS.values())
+    for key in dict.fromkeys(key for rollout in rollouts for key in hints(rollout)):
+        homes.setdefault(key, []).append("an entry of generate")
     return homes
 
 
@@ -149,6 +167,10 @@ class Checker:
             return self.note(node, path, "must be given, in the recipe or on the command line")
         if path in ENTRIES:
             return self.items(node, path, lambda item, at: self.entry(item, ENTRIES[path], at))
+        if path == GENERATE:
+            return self.items(node, path, self.rollout)
+        if path[:1] == GENERATE and len(path) == 3 and key == "source":
+            return None if node.value is None else self.entry(node, "sft", path)
         if key == "trainer" and path[0] in CONFIGS:
             found = check_trainer(str(path[0]), node)
             self.problems.extend(found)
@@ -219,6 +241,28 @@ class Checker:
         if len(sampling) > 1:
             return self.note(node.value[sampling[1]], path, f"give at most one of {either(sampling)}")
         return options
+
+    def rollout(self, node: Node, path: Path) -> Any:
+        """Return the options of one entry of `generate`: an instance of its rollout's own class."""
+        if not isinstance(node.value, dict):
+            return self.note(
+                node, path, f"must be a mapping such as {{rollout: ..., name: ...}}, not {describe_value(node)}"
+            )
+        named = node.value.get("rollout")
+        if named is None:
+            every: list[Any] = list(ROLLOUTS.values())
+            known = list(dict.fromkeys(key for options in every for key in hints(options)))
+            strangers = [key for key in node.value if key not in known]
+            for key in strangers:
+                self.note(node.value[key], (*path, key), unknown_key(key, path, known))
+            if not any("rollout" in nearest(key, known) for key in strangers):
+                self.note(node, (*path, "rollout"), f"missing; one of {either(list(ROLLOUTS))}")
+            return _WRONG
+        if not isinstance(named.value, str) or named.value not in ROLLOUTS:
+            hint = did_you_mean(str(named.value), list(ROLLOUTS))
+            return self.note(named, (*path, "rollout"), f"no rollout is called {describe_value(named)}; {hint}")
+        fill_defaults(node, ROLLOUTS[named.value])
+        return self.section(node, ROLLOUTS[named.value], path)
 
     def entry_of_no_source(self, node: Node, named: Node | None, path: Path) -> _Wrong:
         """Say what is wrong with an entry whose source is missing or unknown, as far as all sources agree."""

@@ -11,6 +11,7 @@ from typing import Any
 from posttrain.data.sources.base import Source
 from posttrain.recipe import schema
 from posttrain.recipe import schema_data as data
+from posttrain.recipe import schema_generate as generate
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ def _is_module_choice(value: str | list[str]) -> bool:
     except re.error:
         return False
     return True
+
+
+def _is_url(value: str) -> bool:
+    return bool(re.fullmatch(r"https?://[^\s/]+(/\S*)?", value))
 
 
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
@@ -115,6 +120,8 @@ RULES: dict[type, dict[str, Rule]] = {
         "permutations": Rule(lambda value: 16 <= value <= 1024, "between 16 and 1024"),
         "ngram": _ONE_OR_MORE,
     },
+    # Vectors at a right angle, which have nothing to do with each other, are at 2.
+    data.SemanticDuplicates: {"model": _TEXT, "revision": _TEXT, "threshold": _between(0, 2, above=False)},
     data.EvalSet: {"path": _TEXT, "split": _TEXT, "column": _TEXT},
     data.Decontamination: {
         "threshold": Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
@@ -122,6 +129,67 @@ RULES: dict[type, dict[str, Rule]] = {
             lambda value: all(type(n) is int and n > 0 for n in value.values()) and "default" in value,
             "whole numbers above 0 by language code, one of them called default",
         ),
+    },
+    generate.Sampling: {
+        "temperature": _NOT_NEGATIVE,
+        "top_p": Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+        "max_tokens": _ONE_OR_MORE,
+        "stop": Rule(all, "a list of texts, none of them empty"),
+    },
+    generate.Teacher: {
+        "model": _TEXT,
+        "tokenizer": _TEXT,
+        "revision": _TEXT,
+        "base_url": Rule(_is_url, "an http:// or https:// address, such as http://localhost:8000/v1"),
+        "api_key_env": Rule(
+            lambda value: bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value)),
+            "the name of the environment variable that holds the key, not the key itself",
+        ),
+        **dict.fromkeys(("max_concurrency", "max_attempts", "batch_size"), _ONE_OR_MORE),
+        "timeout": _POSITIVE,
+    },
+    generate.RewardModel: {
+        "model": _TEXT,
+        "revision": _TEXT,
+        **dict.fromkeys(("batch_size", "max_length"), _ONE_OR_MORE),
+    },
+    generate.Cluster: {
+        **dict.fromkeys(
+            (
+                "tasks",
+                "workers",
+                "max_model_len",
+                "tensor_parallel",
+                "pipeline_parallel",
+                "nodes",
+                "cpus",
+                "mem_per_cpu_gb",
+                "drain",
+            ),
+            _ONE_OR_MORE,
+        ),
+        **dict.fromkeys(("partition", "time", "qos", "venv_path"), _TEXT),
+        "gpus": _NOT_NEGATIVE,
+    },
+    generate.Rollout: {
+        # It names a folder.
+        "name": Rule(lambda value: bool(re.fullmatch(r"[^\s/\\.][^\s/\\]*", value)), "one word that can name a folder"),
+        "max_rows": _ONE_OR_MORE,
+    },
+    generate.Respond: {"n": _ONE_OR_MORE},
+    generate.Category: {"name": _TEXT, "weight": _POSITIVE},
+    generate.MagpieRollout: {"rows": _ONE_OR_MORE, "turns": _ONE_OR_MORE},
+    generate.Rate: {
+        "scales": Rule(
+            lambda value: bool(value) and len(set(value)) == len(value), "a list of one or more scales, each once"
+        ),
+        **dict.fromkeys(("min_quality", "min_fluency"), _between(0, 5)),
+        "retries": _NOT_NEGATIVE,
+    },
+    generate.Translate: {
+        "min_language_score": _SHARE,
+        "min_gzip_ratio": _SHARE,
+        "max_length_ratio": _POSITIVE,
     },
     schema.Launch: {"num_processes": _ONE_OR_MORE, "config": _TEXT},
     schema.Recipe: {

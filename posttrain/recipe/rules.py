@@ -9,6 +9,7 @@ from posttrain.chat.template import builtin_templates
 from posttrain.recipe.interpolation import UNRESOLVED
 from posttrain.recipe.names import LOSSES, is_known, names
 from posttrain.recipe.origins import DEFAULT, Node
+from posttrain.recipe.rules_generate import check_generate
 from posttrain.recipe.schema import Lora, Model, Recipe
 from posttrain.recipe.suggest import did_you_mean, nearest
 
@@ -35,7 +36,14 @@ def check_rules(tree: Node) -> list[str]:
 
     Works on a tree in which single values may be wrong, so that these messages come together with those.
     """
-    return [*_model(tree), *_data(tree), *_quantization(tree), *_names(tree), *_continued_adapter(tree)]
+    return [
+        *_model(tree),
+        *check_generate(tree),
+        *_data(tree),
+        *_quantization(tree),
+        *_names(tree),
+        *_continued_adapter(tree),
+    ]
 
 
 def _model(tree: Node) -> list[str]:

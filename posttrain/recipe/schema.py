@@ -2,7 +2,8 @@
 
 Keys that TRL or transformers already name keep their names. A key that is not here is an error; any other
 `SFTConfig` or `DPOConfig` field goes under `trainer`. This module imports nothing heavy, because a recipe is
-read before anything else. The sections of `data` are in `posttrain.recipe.schema_data`.
+read before anything else. The sections of `data` are in `posttrain.recipe.schema_data`, those of `teacher`, `judge`,
+`reward` and `generate` in `posttrain.recipe.schema_generate`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from posttrain.recipe.schema_data import Data, Validation
+from posttrain.recipe.schema_generate import Cluster, RewardModel, Teacher
 
 __all__ = [
     "Cpt",
@@ -172,13 +174,21 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One recipe: everything that determines a chain of stages from rows to checkpoints."""
+    """One recipe: everything that determines a chain of stages from rows to checkpoints.
+
+    Each entry of `generate` names a rollout (`schema_generate.ROLLOUTS`); without a `judge` the teacher judges.
+    """
 
     name: str
     seed: int = 42
     output_dir: str = "outputs/${name}"
     model: Model = field(default_factory=Model)
     cpt: Cpt | None = None
+    teacher: Teacher | None = None
+    judge: Teacher | None = None
+    reward: RewardModel | None = None
+    cluster: Cluster | None = None
+    generate: list[Any] = field(default_factory=list)
     data: Data = field(default_factory=Data)
     sft: Sft | None = None
     dpo: Dpo | None = None

@@ -131,6 +131,23 @@ class NearDuplicates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SemanticDuplicates:
+    """Keep the first of several rows whose first prompts mean nearly the same, by the distance of their embeddings.
+
+    `model` is a sentence-transformers model in safetensors, a hub id or a folder; the default knows English alone. A
+    row goes where an earlier row that stays is at a squared Euclidean distance of `threshold` or less, which is
+    2 - 2 cos: 0.05 is what Magpie's releases use. The rows of the entries named in `sources` are compared with each
+    other, of all where the list is empty.
+    """
+
+    model: str = "sentence-transformers/all-mpnet-base-v2"
+    revision: str | None = None
+    threshold: float = 0.05
+    sets: list[Literal["sft", "preference"]] = field(default_factory=lambda: ["sft"])
+    sources: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Duplicates:
     """Which rows count as the same: those with equal text but for case, blanks and Unicode form, if `exact`.
 
@@ -139,6 +156,7 @@ class Duplicates:
 
     exact: bool = True
     near: NearDuplicates | None = None
+    semantic: SemanticDuplicates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,11 +53,54 @@ class RewardModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How `generate` is spread over tasks, each of which asks a server of its own (datatrove).
+
+    `server: vllm` or `sglang` starts one a task, for the teacher's `model`, with the options `server_args`; `endpoint`
+    starts none: every task asks the teacher's `base_url`. `executor: local` runs at most `workers` tasks at once on
+    this machine, `slurm` submits an array of jobs and needs `partition` and `time`; `sbatch_args` are further options
+    of sbatch, such as `account`. A job that nears its end is told so `drain` seconds before, finishes what is under
+    way and goes back into the queue.
+
+    A task has `nodes` nodes with `gpus` each, by default as many as `tensor_parallel` times `pipeline_parallel` need.
+    `env` are environment variables, in plain sight of whoever can read the logs: no keys.
+    """
+
+    executor: Literal["local", "slurm"] = "local"
+    tasks: int = 1
+    workers: int | None = None
+    server: Literal["vllm", "sglang", "endpoint"] = "endpoint"
+    server_args: dict[str, Any] = field(default_factory=dict)
+    max_model_len: int = 8192
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    nodes: int = 1
+    gpus: int | None = None
+    cpus: int = 8
+    mem_per_cpu_gb: int = 4
+    partition: str | None = None
+    time: str | None = None
+    qos: str | None = None
+    sbatch_args: dict[str, Any] = field(default_factory=dict)
+    drain: int = 300
+    venv_path: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs of each node of a task."""
+        if self.gpus is not None:
+            return self.gpus
+        return 0 if self.server == "endpoint" else -(-self.tensor_parallel * self.pipeline_parallel // self.nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """The keys of any entry under `generate`.
 
     Rows come from `source`, an entry as under `data.sft`, or from the entry of `generate` that `rows_from` names,
-    before this one. `name` is what `{source: generated, path: NAME}` under `data.sft` calls the rows. An answer that
+    before this one. Where the rollout needs no answers (`respond`, and `translate` of user turns), a source may hold
+    prompts without any. `name` is what `{source: generated, path: NAME}` under `data.sft` calls the rows. An answer that
     reached `max_tokens` fails its row unless `keep_truncated`. `max_rows` takes the first so many rows, for trials.
     """
 
@@ -75,8 +118,9 @@ class Respond(Rollout):
     """Writes answers to prompts.
 
     `respond: last` answers the last user turn anew; `all` every one in turn, each seeing the new answers before it;
-    `keep` leaves rows of several turns as they are and answers those of one. Of `n` samples the best is taken: the
-    `first`, the one that the `judge` rates highest, that the `reward` model does, or `both` (the mean of the ranks).
+    `keep` leaves rows of several turns as they are, and answers those of one and those that end with a user turn. Of
+    `n` samples the best is taken: the `first`, the one that the `judge` rates highest, that the `reward` model does, or
+    `both` (the mean of the ranks).
     """
 
     respond: Literal["last", "all", "keep"] = "last"

@@ -11,14 +11,44 @@ if TYPE_CHECKING:
     from posttrain.stages.context import Context
 
 
+def generate(context: Context) -> None:
+    """Have the models of the recipe write rows."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from posttrain.data.generate.build import Models, build, describe
+    from posttrain.stages.generate import ANSWERS
+
+    recipe, answers = context.recipe, Path(context.recipe.output_dir) / ANSWERS
+    models = Models(recipe.teacher, recipe.judge, recipe.reward)
+    if recipe.cluster is None:
+        made = build(recipe.generate, models, context.seed, context.folder, answers)
+        summaries = {name: entry.summary for name, entry in made.items()}
+        context.report({f"{name}/{key}": value for name, entry in made.items() for key, value in entry.asked.items()})
+    else:
+        from posttrain.data.generate.cluster import Work, generate
+        from posttrain.errors import Submitted
+
+        work = Work(tuple(recipe.generate), models, context.seed, context.folder, answers, recipe.cluster)
+        gathered = generate(work)
+        if gathered is None:
+            raise Submitted(f"generate: {recipe.cluster.tasks} tasks; their logs are in {work.logs}")
+        summaries = gathered
+    for name, summary in summaries.items():
+        text = f"generate  {describe(name, summary)}"
+        context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        context.report({f"{name}/{key}": value for key, value in asdict(summary).items()})
+
+
 def data(context: Context) -> None:
     """Build the SFT and preference rows."""
     from posttrain.data.build import build
     from posttrain.data.mixture import mixture_table
+    from posttrain.stages.generate import with_folders
     from posttrain.stages.tokens import length_tokenizer
 
     summary = build(
-        context.recipe.data,
+        with_folders(context.recipe.data, context.inputs.get("generate")),
         context.seed,
         context.folder,
         title=context.recipe.name,

@@ -44,7 +44,7 @@ def readable_sources(recipe: Recipe, world_size: int) -> list[str]:
     for name in ("sft", "preference"):
         for index, entry in enumerate(getattr(recipe.data, name)):
             options = entry_options(entry)
-            if Path(locate(options.path)).expanduser().exists():
+            if options.source != "generated" and Path(locate(options.path)).expanduser().exists():
                 found += [f"data.{name}.{index}.path: {problem}" for problem in check_source_exists(options)]
     return found
 

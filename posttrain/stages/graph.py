@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posttrain.chat.template import builtin_templates
 from posttrain.stages import builds, checks
 from posttrain.stages.external import External, external
+from posttrain.stages.generate import generate_files, generate_part, generate_problems, uses_generated
 from posttrain.stages.tokens import counts_tokens, token_part, tokenizer_files, tokenizer_keys
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Stage:
         check: Problems that are known before anything is built, given the number of processes that will train.
         trains: Whether it runs under accelerate's launcher; it can be resumed then.
         resumes: Whether it goes on from what an interrupted build of it left, though it does not train.
+        keeps: Whether what it has built is kept when it ends with an error of the user's: it was dear.
         version: Raised when the code comes to mean something else by the same recipe.
     """
 
@@ -67,6 +69,7 @@ class Stage:
     check: Callable[[Recipe, int], list[str]] = no_problems
     trains: bool = False
     resumes: bool = False
+    keeps: bool = False
     version: int = 1
 
 
@@ -122,6 +125,8 @@ def data_files(recipe: Recipe) -> list[External]:
     for name in ("sft", "preference"):
         for index, entry in enumerate(getattr(recipe.data, name)):
             key, options = f"data.{name}.{index}.path", entry_options(entry)
+            if options.source == "generated":  # an input of the stage, and no file from outside
+                continue
             aligned = options.aligned_files
             if aligned is None:
                 found.append(external(key, options.path, bare=False))
@@ -130,6 +135,8 @@ def data_files(recipe: Recipe) -> list[External]:
     if recipe.data.decontaminate is not None:
         for index, eval_set in enumerate(recipe.data.decontaminate.against):
             found.append(external(f"data.decontaminate.against.{index}.path", eval_set.path, bare=False))
+    if (semantic := recipe.data.duplicates.semantic) is not None:
+        found.append(external("data.duplicates.semantic.model", semantic.model))
     return found + (tokenizer_files(recipe.model) if counts_tokens(recipe) else [])
 
 
@@ -187,11 +194,25 @@ def chain(recipe: Recipe) -> list[Stage]:
         have = {stage.name for stage in stages}
         return tuple(name for name in names if name in have)
 
+    if recipe.generate:
+        stages.append(
+            Stage(
+                name="generate",
+                folder="generated",
+                part=generate_part(recipe),
+                files=generate_files,
+                check=generate_problems,
+                build=builds.generate,
+                resumes=True,
+                keeps=True,
+            )
+        )
     if recipe.data.sft or recipe.data.preference:  # first, so that bad rows are found before a model is trained
         stages.append(
             Stage(
                 name="data",
                 folder="data",
+                inputs=present("generate") if uses_generated(recipe.data) else (),
                 part=data_part(recipe),
                 files=data_files,
                 check=checks.readable_sources,

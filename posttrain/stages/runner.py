@@ -239,7 +239,7 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
         try:
             stage.build(context)
         except UserError:
-            discard_failed(building, keep_files=stage.trains)
+            discard_failed(building, keep_files=stage.trains or stage.keeps)
             raise
         if stage.trains:
             leader.wait_for_builds(stage.name)

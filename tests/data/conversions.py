@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from posttrain.data.rows import PreferenceRow, Refused, SftRow
+from posttrain.data.rows import Conversation, PreferenceRow, Refused
 from posttrain.data.sources import SOURCES
 
 Records = list[dict[str, Any]]
 
 
 def convert(source: str, makes: str, records: Records, start: int = 0, **keys: Any) -> tuple[list[Any], list[Refused]]:
-    """Convert records to the rows of a set, and check that each record is used by a row or refused once."""
+    """Convert records to rows: `sft`, `preference` or `prompts`; check that each is used by one or refused once."""
     kind = SOURCES[source]
     options = kind.prepare(kind.options(source=source, path="x", **keys), records[:20])
-    converter = {"sft": kind.to_sft, "preference": kind.to_preference}[makes]
+    converter = {"sft": kind.to_sft, "preference": kind.to_preference, "prompts": kind.to_prompts}[makes]
     assert converter is not None
     made = list(converter(records, options, start))
-    rows = [row for row in made if isinstance(row, (SftRow, PreferenceRow))]
+    rows = [row for row in made if isinstance(row, (Conversation, PreferenceRow))]
     refused = [row for row in made if isinstance(row, Refused)]
     used = {unit for row in rows for unit in row.units}
     total = sum(kind.count_units(record) for record in records)

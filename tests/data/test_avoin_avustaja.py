@@ -47,6 +47,18 @@ def test_conversations() -> None:
     assert [(row.unit, row.kind) for row in refused] == [(41, "no assistant turn"), (43, "missing column")]
 
 
+def test_prompts_are_rows_too_where_they_are_to_be_answered(load: Load) -> None:
+    records: Records = [{"messages": messages("Mikä lintu?")}, {"messages": messages("Q", "A")}, {"messages": None}]
+    rows, refused = convert("avoin_avustaja", "prompts", records, start=2)
+    assert [(row.messages, row.language, row.units) for row in rows] == [
+        (messages("Mikä lintu?"), "fi", (2,)),
+        (messages("Q", "A"), "fi", (3,)),
+    ]
+    assert [row.kind for row in refused] == ["missing column"]
+    trees = load("oasst_trees.jsonl")
+    assert convert("avoin_avustaja", "prompts", trees) == convert("avoin_avustaja", "sft", trees)
+
+
 def test_conversations_hold_no_pairs() -> None:
     with pytest.raises(UserError, match="without ranked replies"):
         convert("avoin_avustaja", "preference", [{"messages": messages("Q", "A")}])

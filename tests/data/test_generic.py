@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from posttrain.data.rows import PreferenceRow, Refused, SftRow, content_id
+from posttrain.data.rows import Conversation, PreferenceRow, Refused, SftRow, content_id
 from posttrain.data.sources import SOURCES
-from posttrain.data.sources.generic import Generic, prepare, to_preference, to_sft
+from posttrain.data.sources.generic import Generic, prepare, to_preference, to_prompts, to_sft
 from posttrain.errors import UserError
+from tests.data.conversions import messages
 
 Load = Callable[[str], list[dict[str, Any]]]
 OPTIONS = Generic(source="generic", path="some.jsonl", name="fixture", license="CC0-1.0")
@@ -140,9 +141,9 @@ def test_a_prompt_of_the_chosen_column_alone_does_not_change_the_id() -> None:
 
 def test_no_known_shape() -> None:
     with pytest.raises(UserError) as error:
-        prepare(OPTIONS, [{"text": "a", "url": "b"}, {"text": "c", "date": "d"}])
+        prepare(OPTIONS, [{"body": "a", "url": "b"}, {"body": "c", "date": "d"}])
     (problem,) = error.value.problems
-    assert problem.startswith("some.jsonl: has none of the known shapes; its columns are text, url, date; known are ")
+    assert problem.startswith("some.jsonl: has none of the known shapes; its columns are body, url, date; known are ")
 
 
 def test_a_named_shape_wins_over_the_first_that_fits() -> None:
@@ -171,8 +172,95 @@ def test_a_dataset_with_conversations_and_pairs_serves_both_sets() -> None:
     [(to_sft, {"prompt": "Q", "chosen": "A", "rejected": "B"}), (to_preference, {"prompt": "Q", "completion": "A"})],
 )
 def test_a_shape_of_the_other_set(converter: Any, record: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="move the entry to the other set"):
+    with pytest.raises(UserError, match=f"its columns are {', '.join(record)}; .* move the entry: "):
         convert(converter, [record])
+
+
+PROMPTS: list[dict[str, Any]] = [
+    {"prompt": "Q"},
+    {"instruction": "Q", "input": " ", "context": None},
+    {"question": "Q"},
+    {"text": "Q"},
+    {"messages": messages("Q")},
+    {"conversations": [{"from": "human", "value": "Q"}]},
+    {"prompt": messages("Q")},
+]
+
+
+@pytest.mark.parametrize("record", PROMPTS, ids=lambda record: "+".join(record))
+def test_prompts_without_answers_are_rows_to_answer_and_none_to_learn(record: dict[str, Any]) -> None:
+    records = [{**record, "topic": "fish", "language": "fi"}]
+    (row,) = convert(to_prompts, records, 7)
+    assert type(row) is Conversation
+    assert row.messages == messages("Q")
+    assert row.id == content_id(row.messages)
+    assert (row.source, row.language, row.license, row.units) == ("fixture", "fi", "CC0-1.0", (7,))
+    assert json.loads(row.meta) == {"row": 7, "topic": "fish"}
+    try:
+        (refused,) = convert(to_sft, records)
+        assert refused.reason == "no assistant turn"
+    except UserError as error:
+        assert "which holds no conversations to learn; its columns are" in str(error)
+        assert "rollout: respond" in str(error)
+
+
+def test_what_has_answers_gives_the_same_rows_as_for_training(load: Load) -> None:
+    for name in ("messages", "sharegpt", "prompt_completion", "instructions", "dolly"):
+        records = load(f"{name}.jsonl")
+        assert [vars(row) for row in convert(to_prompts, records)] == [vars(row) for row in sft(records)]
+
+
+@pytest.mark.parametrize("answer", [None, "", " \n", []])
+@pytest.mark.parametrize("columns", [("prompt", "completion"), ("instruction", "output"), ("instruction", "response")])
+def test_a_record_that_lacks_its_answer_is_its_prompt(columns: tuple[str, str], answer: Any) -> None:
+    asked, answered = columns
+    records = [{asked: "Q", answered: "A"}, {asked: "R", answered: answer}, {asked: "S"}, {answered: "B"}]
+    *rows, refused = convert(to_prompts, records)
+    assert [row.messages for row in rows] == [messages("Q", "A"), messages("R"), messages("S")]
+    assert refused.reason == f"missing column: {asked}"
+
+
+def test_inputs_of_an_instruction_belong_to_its_prompt() -> None:
+    records = [{"instruction": "Q", "input": "X"}, {"instruction": "Q", "context": "Y"}]
+    assert [row.messages for row in convert(to_prompts, records)] == [messages("Q\n\nX"), messages("Q\n\nY")]
+    (refused,) = convert(to_prompts, [{"instruction": "Q", "context": 3}])
+    assert refused.reason == "content is not text: context holds int"
+
+
+def test_unfit_prompts_are_refused_with_their_reason() -> None:
+    turns = [
+        [],
+        [{"role": "system", "content": "S"}],
+        [*messages("Q"), *messages("R")],
+        messages(" "),
+        [{"role": "assistant", "content": "A"}],
+    ]
+    made = convert(to_prompts, [{"messages": several} for several in turns])
+    assert [row.kind for row in made] == [
+        "no messages",
+        "no user turn",
+        "roles out of order",
+        "empty content",
+        "roles out of order",
+    ]
+    assert [row.unit for row in made] == list(range(5))
+
+
+def test_a_named_shape_leaves_answers_out() -> None:
+    record: dict[str, Any] = {"messages": messages("long", "A"), "prompt": "Q", "chosen": "A", "rejected": "B"}
+    options = prepare(replace(OPTIONS, shape="prompt"), [record])
+    assert [row.messages for row in to_prompts([record], options, 0) if isinstance(row, Conversation)] == [
+        messages("Q")
+    ]
+    with pytest.raises(UserError, match="has the shape prompt, which holds no conversations to learn"):
+        list(to_sft([record], options, 0))
+
+
+def test_pairs_without_a_prompt_of_their_own_hold_none() -> None:
+    with pytest.raises(UserError, match=r"has the shape chosen\+rejected, which holds no prompts"):
+        convert(to_prompts, [{"chosen": "A", "rejected": "B"}])
+    (row,) = convert(to_prompts, [{"prompt": "Q", "chosen": "A", "rejected": "B"}])
+    assert row.messages == messages("Q")
 
 
 def test_later_parts_keep_the_shape_and_count_on(load: Load) -> None:

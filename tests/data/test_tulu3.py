@@ -59,6 +59,18 @@ def test_multi_turn_and_system_turns_stay() -> None:
     assert row.messages == turns
 
 
+def test_prompts_are_rows_too_where_they_are_to_be_answered() -> None:
+    given = [record("ai2-adapt-dev/aya"), record("ai2-adapt-dev/flan_v2"), record(None, messages=messages("Q"))]
+    learned, unanswered = convert("tulu3", "sft", given, drop_subsets=[])
+    rows, refused = convert("tulu3", "prompts", given)
+    assert [vars(row) for row in rows[:2]] == [vars(row) for row in learned]
+    assert rows[2].messages == messages("Q")
+    assert (rows[2].license, json.loads(rows[2].meta)) == ("ODC-BY-1.0", {"id": "x_1", "row": 2})
+    assert (refused, [row.reason for row in unanswered]) == ([], ["no assistant turn"])
+    _, dropped = convert("tulu3", "prompts", given, drop_subsets=["flan"])
+    assert [row.kind for row in dropped] == ["subset dropped", "subset not stated"]
+
+
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [

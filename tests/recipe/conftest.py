@@ -115,6 +115,60 @@ cpt:
       license: apache-2.0
   trainer:
     neftune_noise_alpha: 5
+teacher:
+  engine: endpoint
+  model: big
+  revision: main
+  tokenizer: org/big
+  base_url: https://example.org/v1
+  api_key_env: BIG_KEY
+  max_concurrency: 8
+  timeout: 60
+  max_attempts: 3
+  batch_size: 4
+  trust_remote_code: false
+judge: {model: judge}
+reward:
+  model: org/reward
+  max_length: 2048
+cluster:
+  executor: slurm
+  tasks: 4
+  workers: 2
+  server: vllm
+  tensor_parallel: 4
+  partition: gpu
+  time: "10:00:00"
+generate:
+  - rollout: magpie
+    name: written
+    rows: 100
+    turns: 2
+    tag: true
+    categories:
+      - {name: maths, weight: 2, system: You are asked about maths.}
+    instruction: {temperature: 1.0, top_p: 1.0, max_tokens: 64}
+  - rollout: respond
+    name: answered
+    source: {source: chats, path: chats.jsonl}
+    respond: all
+    n: 4
+    best_of: reward
+    keep_truncated: true
+  - rollout: translate
+    name: translated
+    rows_from: answered
+    to: fi
+    min_language_score: 0.8
+    min_gzip_ratio: 0.2
+    max_length_ratio: 2
+  - rollout: rate
+    name: rated
+    rows_from: translated
+    scales: [quality, fluency]
+    min_quality: 3
+    min_fluency: 3
+    retries: 1
 data:
   sft:
     - source: chats

@@ -59,16 +59,16 @@ def test_null_gives_a_section_its_defaults_back(load_text: Load, small: str) -> 
 
 
 def _keys() -> list[tuple[int, str]]:
-    """Each key of the full recipe with the index of its line, but for two.
+    """Each key of the full recipe with the index of its line, but for three.
 
-    One letter less than `r` is no key at all, and what is under `lr_scheduler_kwargs` is passed on unread.
+    One letter less than `r` or `n` is no key at all, and what is under `lr_scheduler_kwargs` is passed on unread.
     """
     found = [
         (index, match[1])
         for index, line in enumerate(FULL.splitlines())
         for match in re.finditer(r"(?:^|[\s{-])(\w+):(?=\s|$)", line)
     ]
-    return [(index, key) for index, key in found if key not in ("r", "min_lr")]
+    return [(index, key) for index, key in found if key not in ("r", "n", "min_lr")]
 
 
 def test_a_missing_letter_in_any_key_names_the_right_key(problems: Problems) -> None:
@@ -313,7 +313,7 @@ ENTRY = "data:\n  sft:\n    - "
         ("{sorce: chats, path: a}", ["5: data.sft.0.sorce: unknown key; did you mean source?"]),
         ("{source: chats, pth: a}", ["5: data.sft.0.pth: unknown key; did you mean path?"]),
         ("{source: pairs, path: a}", ["5: data.sft.0.source: pairs serves data.preference; here use both or chats"]),
-        ("{source: both, path: a, take: top}", ["5: data.sft.0.take: unknown key; known here: source, path,"]),
+        ("{source: both, path: a, quux: top}", ["5: data.sft.0.quux: unknown key; known here: source, path,"]),
         (
             "{source: chats, path: a, fraction: 0.1, repeat: 2}",
             ["5: data.sft.0: give at most one of fraction or repeat"],

@@ -120,7 +120,8 @@ def gather_duplicates(path: Path) -> DuplicateRows:
                 shown[row["step"]] += 1
                 found.examples.append(row)
     found.similarity = similarity.tolist()
-    found.examples.sort(key=lambda row: (row["step"] != "near", -(row["similarity"] or 0), row["removed_id"]))
+    order = ("near", "semantic", "exact")
+    found.examples.sort(key=lambda row: (order.index(row["step"]), -(row["similarity"] or 0), row["removed_id"]))
     return found
 
 

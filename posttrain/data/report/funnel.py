@@ -17,7 +17,7 @@ COLUMNS = {
     "unusable": _FIRST,
     "filtered": ("markup", "truncation", "length", "language", "repetition", "refusal", "vendor"),
     "contaminated": ("decontaminate",),
-    "duplicates": ("dedup", "near_duplicates"),
+    "duplicates": ("dedup", "near_duplicates", "semantic_duplicates"),
     "split": ("split",),
 }
 

@@ -216,9 +216,11 @@ def _duplicates(folder: Path, kind: str) -> dict[str, Any]:
                 "kept_source": kept,
                 "exact": count(found.counts["exact", source, kept]),
                 "near": count(found.counts["near", source, kept]),
+                "semantic": count(found.counts["semantic", source, kept]),
             }
             for source, kept in pairs
         ],
+        "semantic": any(step == "semantic" for step, _, _ in found.counts),
         "picture": picture,
         "examples": found.examples,
     }

@@ -146,6 +146,15 @@ def _duplicates(options: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"permutations over word {near['ngram']}-grams."
         )
         lines.append(("Near-duplicates", words))
+    if semantic := options.get("semantic"):
+        revision = f" (revision {semantic['revision']})" if semantic["revision"] else ""
+        whose = f" from {several(semantic['sources'])}" if semantic["sources"] else ""
+        words = (
+            f"Among the rows of {several(semantic['sets'])}{whose}, a row goes where the first prompt of an earlier "
+            f"row is at a squared Euclidean distance of {semantic['threshold']:g} or less (a cosine of "
+            f"{1 - semantic['threshold'] / 2:g} or more), by the embeddings of {semantic['model']}{revision}."
+        )
+        lines.append(("Semantic duplicates", words))
     return lines
 
 

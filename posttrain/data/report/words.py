@@ -21,9 +21,15 @@ STEPS = {
     "decontaminate": "contains a prompt of an evaluation",
     "dedup": "duplicate",
     "near_duplicates": "near-duplicate",
+    "semantic_duplicates": "semantic duplicate",
     "split": "prompt is held out",
 }
-STEP_NAMES = {"dedup": "duplicates", "near_duplicates": "near-duplicates", "decontaminate": "contamination"}
+STEP_NAMES = {
+    "dedup": "duplicates",
+    "near_duplicates": "near-duplicates",
+    "semantic_duplicates": "semantic duplicates",
+    "decontaminate": "contamination",
+}
 SET_NAMES = {"sft": "SFT mixture", "preference": "Preference pairs"}
 PII_KINDS = {
     "email": "e-mail addresses",

@@ -8,6 +8,7 @@ from typing import Any
 from posttrain.data.sources import (
     avoin_avustaja,
     europarl,
+    generated,
     generic,
     helpsteer3,
     magpie,
@@ -19,7 +20,7 @@ from posttrain.data.sources.base import Record, Source, SourceKind
 
 SOURCES: dict[str, SourceKind] = {
     module.KIND.name: module.KIND
-    for module in (avoin_avustaja, europarl, generic, helpsteer3, magpie, oasst, tulu3, ultrafeedback)
+    for module in (avoin_avustaja, europarl, generated, generic, helpsteer3, magpie, oasst, tulu3, ultrafeedback)
 }
 
 

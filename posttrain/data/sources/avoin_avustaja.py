@@ -5,12 +5,20 @@ Either level of OASST, or conversations under `messages`, told by the columns of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from posttrain.data.languages import language_code
-from posttrain.data.rows import UNKNOWN_LANGUAGE, PreferenceRow, Refused, SftRow, sft_row
+from posttrain.data.rows import (
+    UNKNOWN_LANGUAGE,
+    Conversation,
+    PreferenceRow,
+    Refused,
+    SftRow,
+    conversation_row,
+    sft_row,
+)
 from posttrain.data.sources import oasst
 from posttrain.data.sources.base import Record, SourceKind
 from posttrain.data.sources.fields import RowT, convert_each, present, read_turns, require, row_license
@@ -40,17 +48,18 @@ def _look(records: Iterable[Record]) -> tuple[bool, Iterator[Record]]:
     return "messages" in first and not isinstance(first.get("prompt"), dict), chain([first], stream)
 
 
-def _in_finnish(row: RowT) -> RowT:
-    return replace(row, language=LANGUAGE) if row.language == UNKNOWN_LANGUAGE else row
+def _in_finnish(made: Iterator[RowT | Refused]) -> Iterator[RowT | Refused]:
+    for row in made:
+        stated = isinstance(row, Refused) or row.language != UNKNOWN_LANGUAGE
+        yield row if stated else replace(row, language=LANGUAGE)
 
 
-def to_sft(records: Iterable[Record], options: AvoinAvustaja, start: int) -> Iterator[SftRow | Refused]:
-    """Convert records to SFT rows: one a conversation, or as those of OASST."""
-    conversations, records = _look(records)
-
-    def convert(record: Record, unit: int) -> SftRow:
+def _conversations(
+    records: Iterable[Record], options: AvoinAvustaja, start: int, build: Callable[..., RowT]
+) -> Iterator[RowT | Refused]:
+    def convert(record: Record, unit: int) -> RowT:
         require(record, ("messages",))
-        return sft_row(
+        return build(
             read_turns(record["messages"]),
             source=options.label,
             language=language_code(record.get("language", record.get("lang"))),
@@ -59,9 +68,23 @@ def to_sft(records: Iterable[Record], options: AvoinAvustaja, start: int) -> Ite
             units=(unit,),
         )
 
-    made = convert_each(records, start, convert) if conversations else oasst.to_sft(records, options, start)
-    for row in made:
-        yield row if isinstance(row, Refused) else _in_finnish(row)
+    return convert_each(records, start, convert)
+
+
+def to_sft(records: Iterable[Record], options: AvoinAvustaja, start: int) -> Iterator[SftRow | Refused]:
+    """Convert records to SFT rows: one a conversation, or as those of OASST."""
+    conversations, records = _look(records)
+    if conversations:
+        return _in_finnish(_conversations(records, options, start, sft_row))
+    return _in_finnish(oasst.to_sft(records, options, start))
+
+
+def to_prompts(records: Iterable[Record], options: AvoinAvustaja, start: int) -> Iterator[Conversation | Refused]:
+    """Convert records as `to_sft` does, conversations answered or not."""
+    conversations, records = _look(records)
+    if conversations:
+        return _in_finnish(_conversations(records, options, start, conversation_row))
+    return _in_finnish(oasst.to_sft(records, options, start))
 
 
 def to_preference(records: Iterable[Record], options: AvoinAvustaja, start: int) -> Iterator[PreferenceRow | Refused]:
@@ -75,14 +98,14 @@ def to_preference(records: Iterable[Record], options: AvoinAvustaja, start: int)
         raise UserError(
             f"{options.path}: holds conversations under messages, without ranked replies; name it under data.sft only"
         )
-    for row in oasst.to_preference(records, options, start):
-        yield row if isinstance(row, Refused) else _in_finnish(row)
+    yield from _in_finnish(oasst.to_preference(records, options, start))
 
 
 KIND = SourceKind(
     name="avoin_avustaja",
     options=AvoinAvustaja,
     to_sft=to_sft,
+    to_prompts=to_prompts,
     to_preference=to_preference,
     unit="message",
     whole=True,

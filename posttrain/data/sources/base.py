@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from posttrain.data.languages import language_code
-from posttrain.data.rows import UNKNOWN_LANGUAGE, PreferenceRow, Refused, SftRow
+from posttrain.data.rows import UNKNOWN_LANGUAGE, Conversation, PreferenceRow, Refused, SftRow
 
 Record: TypeAlias = Mapping[str, Any]
 StepName: TypeAlias = Literal[
@@ -22,6 +22,7 @@ StepName: TypeAlias = Literal[
     "pii",
     "decontaminate",
     "near_duplicates",
+    "semantic_duplicates",
 ]
 
 
@@ -71,6 +72,7 @@ class Source:
 
 
 SftConverter: TypeAlias = Callable[[Iterable[Record], Any, int], Iterator["SftRow | Refused"]]
+PromptConverter: TypeAlias = Callable[[Iterable[Record], Any, int], Iterator["Conversation | Refused"]]
 PreferenceConverter: TypeAlias = Callable[[Iterable[Record], Any, int], Iterator["PreferenceRow | Refused"]]
 
 
@@ -98,6 +100,8 @@ class SourceKind:
     `Refused`, never in both. A unit is a record, unless the source says otherwise: one OASST tree holds many messages.
 
     Attributes:
+        to_prompts: As `to_sft`, with the same rows for what that takes, and takes conversations that end with a user
+            turn too: the input of those entries of `generate` that need no answers. None where `to_sft` serves.
         whole: It needs all records at once, because those that belong together may be anywhere. Any other is called
             with a part of the records at a time, in any process.
         prepare: Returns the options with what the first records of a source decide for all of them, such as its
@@ -109,6 +113,7 @@ class SourceKind:
     name: str
     options: type[Source]
     to_sft: SftConverter | None = None
+    to_prompts: PromptConverter | None = None
     to_preference: PreferenceConverter | None = None
     unit: str = "row"
     whole: bool = False

@@ -46,7 +46,7 @@ class Europarl(Source):
     check_language: bool = True
     phrasing_seed: int = 42
     # Short passages under one phrasing are nearly the same prompt, and meant to be.
-    skip: list[StepName] = field(default_factory=lambda: ["near_duplicates"])
+    skip: list[StepName] = field(default_factory=lambda: ["near_duplicates", "semantic_duplicates"])
 
     def __post_init__(self) -> None:
         if self.config is None and is_hub_id(self.path):  # the hub has a configuration a pair, in alphabetical order

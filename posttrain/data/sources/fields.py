@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from posttrain.data.rows import BadRow, Message, PreferenceRow, Refused, SftRow, turn
+from posttrain.data.rows import BadRow, Conversation, Message, PreferenceRow, Refused, SftRow, turn
 from posttrain.data.sources.base import Record, Source
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}  # user, assistant and system stand for themselves
 
-RowT = TypeVar("RowT", SftRow, PreferenceRow)
+RowT = TypeVar("RowT", Conversation, SftRow, PreferenceRow)
 
 
 def convert_each(

@@ -1,7 +1,9 @@
 """Datasets in one of the common shapes, named in the recipe or told by their columns.
 
 SFT: `messages`; ShareGPT `conversations`; `prompt` and `completion`; `instruction` with `input` and `output`, or with
-`context` and `response`. Preferences: `chosen` and `rejected`, with or without `prompt`.
+`context` and `response`. Preferences: `chosen` and `rejected`, with or without `prompt`. Prompts that `generate` has
+answered or translated: any of those for SFT, where an answer may be missing, or `prompt`, `instruction` with `input`
+or `context`, `question`, `text`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,18 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from posttrain.data.languages import language_code
-from posttrain.data.rows import BadRow, Message, PreferenceRow, Refused, SftRow, preference_row, sft_row, turn
+from posttrain.data.rows import (
+    BadRow,
+    Conversation,
+    Message,
+    PreferenceRow,
+    Refused,
+    SftRow,
+    conversation_row,
+    preference_row,
+    sft_row,
+    turn,
+)
 from posttrain.data.sources.base import Record, Source, SourceKind
 from posttrain.data.sources.fields import (
     convert_each,
@@ -42,14 +55,19 @@ class Generic(Source):
         "instruction+output",
         "instruction+response",
         "chosen+rejected",
+        "prompt",
+        "instruction",
+        "question",
+        "text",
     ] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shaped(Generic):
-    """The options after a look at the first records: the shapes that those have, which may serve either contract."""
+    """The options after a look at the first records: their columns, and the shapes that those make."""
 
     shapes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,13 +91,19 @@ def _read_completion(record: Record) -> list[Message]:
     return [*read_field(record["prompt"], "user"), *read_field(record["completion"], "assistant")]
 
 
-def _read_instruction(record: Record, extra: str, answer: str) -> list[Message]:
-    instruction, given = turn("user", record["instruction"]), record.get(extra)
-    if given is not None and not isinstance(given, str):
-        raise BadRow(f"content is not text: {extra} holds {type(given).__name__}")
-    if given and given.strip():
-        instruction = turn("user", f"{instruction['content']}\n\n{given}")
-    return [instruction, turn("assistant", record[answer])]
+def _read_instruction(record: Record, *extras: str) -> Message:
+    instruction = turn("user", record["instruction"])
+    for extra in extras:
+        given = record.get(extra)
+        if given is not None and not isinstance(given, str):
+            raise BadRow(f"content is not text: {extra} holds {type(given).__name__}")
+        if given and given.strip():
+            instruction = turn("user", f"{instruction['content']}\n\n{given}")
+    return instruction
+
+
+def _read_answered(record: Record, extra: str, answer: str) -> list[Message]:
+    return [_read_instruction(record, extra), turn("assistant", record[answer])]
 
 
 def _read_pair(record: Record) -> tuple[list[Message], str, str]:
@@ -91,10 +115,18 @@ SFT_SHAPES = (
     Shape(("messages",), lambda record: read_turns(record["messages"])),
     Shape(("conversations",), read_sharegpt, ("system",)),
     Shape(("prompt", "completion"), _read_completion),
-    Shape(("instruction", "output"), lambda record: _read_instruction(record, "input", "output"), ("input",)),
-    Shape(("instruction", "response"), lambda record: _read_instruction(record, "context", "response"), ("context",)),
+    Shape(("instruction", "output"), lambda record: _read_answered(record, "input", "output"), ("input",)),
+    Shape(("instruction", "response"), lambda record: _read_answered(record, "context", "response"), ("context",)),
 )
 PREFERENCE_SHAPES = (Shape(("chosen", "rejected"), _read_pair, ("prompt",)),)
+PROMPT_SHAPES = (
+    Shape(("prompt",), lambda record: read_field(record["prompt"], "user")),
+    Shape(("instruction",), lambda record: [_read_instruction(record, "input", "context")], ("input", "context")),
+    Shape(("question",), lambda record: [turn("user", record["question"])]),
+    Shape(("text",), lambda record: [turn("user", record["text"])]),
+)
+SHAPES = (*SFT_SHAPES, *PREFERENCE_SHAPES, *PROMPT_SHAPES)
+_PROMPTS = {shape.name: shape for shape in PROMPT_SHAPES}
 
 
 def prepare(options: Generic, first: Sequence[Record]) -> Generic:
@@ -103,12 +135,13 @@ def prepare(options: Generic, first: Sequence[Record]) -> Generic:
     Raises:
         UserError: None of the records has the columns of the named shape, or of any.
     """
-    known = [shape for shape in (*SFT_SHAPES, *PREFERENCE_SHAPES) if options.shape in ("auto", shape.name)]
+    known = [shape for shape in SHAPES if options.shape in ("auto", shape.name)]
     shapes = [
         shape.name for shape in known if any(all(column in record for column in shape.columns) for record in first)
     ]
+    columns = tuple(dict.fromkeys(column for record in first for column in record))
     if first and not shapes:
-        found = ", ".join(dict.fromkeys(column for record in first for column in record)) or "(none)"
+        found = ", ".join(columns) or "(none)"
         if options.shape == "auto":
             listed = "; ".join(str(shape) for shape in known)
             problem = f"has none of the known shapes; its columns are {found}; known are {listed}"
@@ -116,21 +149,23 @@ def prepare(options: Generic, first: Sequence[Record]) -> Generic:
             problem = f"has not the shape {options.shape}; its columns are {found}"
         raise UserError(f"{options.path}: {problem}; rename the columns, or name the source it comes from")
     given = {field.name: getattr(options, field.name) for field in fields(Generic)}
-    return Shaped(**given, shapes=tuple(shapes))
+    return Shaped(**given, shapes=tuple(shapes), columns=columns)
 
 
 def _shape_for(options: Generic, shapes: tuple[Shape, ...], makes: str) -> Shape:
-    """Return the decided shape among those of one contract; options that were not prepared name theirs."""
+    """Return the first decided shape among those of one contract; options that were not prepared name theirs."""
     decided = options.shapes if isinstance(options, Shaped) else (options.shape,)
     for shape in shapes:
         if shape.name in decided:
             return shape
     if "auto" in decided:
         raise ValueError("a shape of `auto` is decided by `prepare`, before the first part is converted")
+    columns = f"; its columns are {', '.join(options.columns)}" if isinstance(options, Shaped) else ""
     wanted = "; ".join(str(shape) for shape in shapes)
     raise UserError(
-        f"{options.path}: has the shape {', '.join(decided)}, which holds no {makes}; expected here: {wanted}; "
-        "move the entry to the other set, or rename the columns"
+        f"{options.path}: has the shape {', '.join(decided)}, which holds no {makes}{columns}; expected here: {wanted}; "
+        "rename the columns, or move the entry: conversations belong under data.sft, pairs under data.preference, and "
+        "prompts are answered by an entry of generate (rollout: respond)"
     )
 
 
@@ -168,6 +203,36 @@ def to_sft(records: Iterable[Record], options: Generic, start: int) -> Iterator[
     return convert_each(records, start, convert)
 
 
+def to_prompts(records: Iterable[Record], options: Generic, start: int) -> Iterator[Conversation | Refused]:
+    """Convert records of one decided shape to conversations, answered or not, one for one.
+
+    Of `prompt` and `completion`, or an instruction and its answer, the second may be empty or missing.
+
+    Raises:
+        UserError: The shape holds no prompts.
+    """
+    shape: Shape | None = None
+
+    def convert(record: Record, unit: int) -> Conversation:
+        nonlocal shape
+        shape = shape or _shape_for(options, (*SFT_SHAPES, *PROMPT_SHAPES), "prompts")
+        given = _given(record, shape)
+        require(record, given.columns)
+        return conversation_row(given.read(record), **_common(record, shape, options, unit))
+
+    return convert_each(records, start, convert)
+
+
+def _given(record: Record, shape: Shape) -> Shape:
+    """Return the shape of a record that may lack its answer: then that of its prompt alone."""
+    if len(shape.columns) < 2:
+        return shape
+    asked, answered = shape.columns
+    answer = record.get(answered)
+    missing = answer is None or answer == [] or (isinstance(answer, str) and not answer.strip())
+    return _PROMPTS[asked] if missing else shape
+
+
 def _margin(record: Record) -> float | None:
     stated = number(record, "margin")
     return scored_margin(record) if stated is None else positive_margin(stated)
@@ -194,4 +259,11 @@ def to_preference(records: Iterable[Record], options: Generic, start: int) -> It
     return convert_each(records, start, convert)
 
 
-KIND = SourceKind(name="generic", options=Generic, to_sft=to_sft, to_preference=to_preference, prepare=prepare)
+KIND = SourceKind(
+    name="generic",
+    options=Generic,
+    to_sft=to_sft,
+    to_prompts=to_prompts,
+    to_preference=to_preference,
+    prepare=prepare,
+)

@@ -5,15 +5,15 @@ The licence of a row is that of its subset (`data/cards/tulu3.yaml`), so that wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
 from posttrain.data.languages import language_code
 from posttrain.data.licences import SourceCard, Subset, card, normalised_name
-from posttrain.data.rows import BadRow, Refused, SftRow, sft_row
+from posttrain.data.rows import BadRow, Conversation, Refused, SftRow, conversation_row, sft_row
 from posttrain.data.sources.base import Record, Source, SourceKind
-from posttrain.data.sources.fields import convert_each, present, read_turns, require, row_license
+from posttrain.data.sources.fields import RowT, convert_each, present, read_turns, require, row_license
 
 LICENSE = "ODC-BY-1.0"
 
@@ -55,11 +55,12 @@ def _dropped(name: str, drop: tuple[str, ...]) -> bool:
     return any(normalised_name(wanted) in named for wanted in drop)
 
 
-def to_sft(records: Iterable[Record], options: Tulu3, start: int) -> Iterator[SftRow | Refused]:
-    """Convert records to SFT rows, one for one; `meta` has the subset and the row's id in the mixture."""
+def _rows(
+    records: Iterable[Record], options: Tulu3, start: int, build: Callable[..., RowT]
+) -> Iterator[RowT | Refused]:
     drop = tuple(options.drop_subsets)
 
-    def convert(record: Record, unit: int) -> SftRow:
+    def convert(record: Record, unit: int) -> RowT:
         require(record, ("messages",))
         named = record.get("source")
         if named is not None and not isinstance(named, str):
@@ -69,7 +70,7 @@ def to_sft(records: Iterable[Record], options: Tulu3, start: int) -> Iterator[Sf
         if named and _dropped(named, drop):
             raise BadRow(f"subset dropped: {named}")
         subset = _subset(named) if named else None
-        return sft_row(
+        return build(
             read_turns(record["messages"]),
             source=options.label,
             language=language_code(record.get("language")),
@@ -81,4 +82,15 @@ def to_sft(records: Iterable[Record], options: Tulu3, start: int) -> Iterator[Sf
     return convert_each(records, start, convert)
 
 
-KIND = SourceKind(name="tulu3", options=Tulu3, to_sft=to_sft, check_own=check)  # its licence differs by subset
+def to_sft(records: Iterable[Record], options: Tulu3, start: int) -> Iterator[SftRow | Refused]:
+    """Convert records to SFT rows, one for one; `meta` has the subset and the row's id in the mixture."""
+    return _rows(records, options, start, sft_row)
+
+
+def to_prompts(records: Iterable[Record], options: Tulu3, start: int) -> Iterator[Conversation | Refused]:
+    """Convert records as `to_sft` does, answered or not."""
+    return _rows(records, options, start, conversation_row)
+
+
+# Its licence differs by subset.
+KIND = SourceKind(name="tulu3", options=Tulu3, to_sft=to_sft, to_prompts=to_prompts, check_own=check)

@@ -1,0 +1,268 @@
+"""All entries of `generate`, one after another: their engines, their rollouts, and a folder of rows for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.data.generate.inputs import input_problems, input_rows, input_total
+from posttrain.data.generate.parts import Refusals, RunSummary
+from posttrain.data.generate.progress import following
+from posttrain.data.generate.run import run_rows
+from posttrain.data.generate.stop import Stop, stopping_on_signals
+from posttrain.errors import UserError
+from posttrain.recipe import schema_generate as schema
+
+if TYPE_CHECKING:
+    from posttrain.data.generate.client import Client
+    from posttrain.data.generate.requests import Engine
+    from posttrain.data.generate.reward import Reward
+    from posttrain.data.generate.rows import Rollout
+    from posttrain.data.generate.store import Store
+
+STORE = "answers.sqlite"
+COUNTED = ("requests", "answers", "from_store", "prompt_tokens", "completion_tokens", "seconds")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a recipe; without a judge the teacher judges."""
+
+    teacher: schema.Teacher | None
+    judge: schema.Teacher | None = None
+    reward: schema.RewardModel | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of an entry: its rows, and what it asked for in this run (`COUNTED`, `retries` and `failures`)."""
+
+    summary: RunSummary
+    asked: dict[str, Any]
+
+
+def build(entries: Sequence[schema.Rollout], models: Models, seed: int, out: Path, answers: Path) -> dict[str, Made]:
+    """Build the rows of every entry in `out/<name>/`; entries and parts that are whole are left as they are.
+
+    Args:
+        entries: The options of the entries, in the order of the recipe.
+        models: What is asked.
+        seed: The recipe's seed, from which those of the answers derive.
+        out: Where the rows go.
+        answers: The folder of the answers that were had before, of this recipe or an earlier form of it.
+
+    Returns:
+        What became of each entry, by name.
+
+    Raises:
+        Interrupted: A signal stopped it; what was under way has been saved.
+        UserError: Something about the entries, the models or their servers that the user can correct.
+    """
+    if problems := [problem for entry in entries for problem in entry_problems(entry)]:
+        raise UserError(problems)
+    from posttrain.data.generate.store import Store
+
+    out.mkdir(parents=True, exist_ok=True)
+    with stopping_on_signals() as stop, Store(answers / STORE) as store:
+        return asyncio.run(_build(entries, models, seed, out, store, stop))
+
+
+def entry_problems(entry: schema.Rollout) -> list[str]:
+    """Return what is wrong with an entry that its types cannot show, each with the key at fault; reads no rows."""
+    from posttrain.data.generate.rollouts.magpie import problems_of_magpie
+    from posttrain.data.generate.rollouts.rate import problems_of_rate
+    from posttrain.data.generate.rollouts.respond import problems_of_respond
+    from posttrain.data.generate.rollouts.translate import problems_of_translate
+
+    own: list[str] = []
+    if isinstance(entry, schema.MagpieRollout):
+        own = problems_of_magpie(entry)
+    elif isinstance(entry, schema.Rate):
+        own = problems_of_rate(entry)
+    elif isinstance(entry, schema.Respond):
+        own = problems_of_respond(entry)
+    elif isinstance(entry, schema.Translate):
+        own = problems_of_translate(entry)
+    return [*input_problems(entry), *(f"generate.{entry.name}.{problem}" for problem in own)]
+
+
+async def _build(
+    entries: Sequence[schema.Rollout], models: Models, seed: int, out: Path, store: Store, stop: Stop
+) -> dict[str, Made]:
+    async with AsyncExitStack() as stack:
+        client = await open_client(entries, models, seed, store, stack)
+        made: dict[str, Made] = {}
+        for entry in entries:
+            folder = out / entry.name
+            folder.mkdir(parents=True, exist_ok=True)
+            with Refusals(folder) as refused, following(entry.name, client.stats.snapshot) as progress:
+                earlier = {name: out / name for name in made}
+                before = client.stats.snapshot()
+                summary = await run_rows(
+                    input_rows(entry, earlier, refused=refused),
+                    rollout_of(entry, models, seed),
+                    client,
+                    folder,
+                    total=input_total(entry, earlier),
+                    concurrency=rows_at_once(models),
+                    progress=progress,
+                    stop=stop,
+                    refused=refused,
+                )
+                made[entry.name] = Made(summary, _since(before, client.stats.snapshot()))
+        return made
+
+
+def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was counted between two snapshots of `Stats`; rates and the like are left out."""
+    counted = {name: now[name] - before[name] for name in COUNTED}
+    for name in ("retries", "failures"):
+        found = {kind: count - before[name].get(kind, 0) for kind, count in now[name].items()}
+        counted[name] = {kind: count for kind, count in found.items() if count}
+    return counted
+
+
+async def open_client(
+    entries: Sequence[schema.Rollout], models: Models, seed: int, store: Store, stack: AsyncExitStack
+) -> Client:
+    """Open the engines of a recipe and what asks them; `stack` closes them."""
+    from posttrain.data.generate.client import Client
+    from posttrain.data.generate.requests import Role
+    from posttrain.data.generate.throttle import Throttle
+
+    teacher = models.teacher or models.judge
+    assert teacher is not None, "the recipe's checks let no entry through without a model to ask"
+    writes_prompts = any(isinstance(entry, schema.MagpieRollout) for entry in entries)
+    throttles: dict[Role, Throttle] = {"teacher": Throttle(teacher.max_concurrency)}
+    judge = models.judge if models.teacher is not None else None
+    if judge is not None:
+        throttles["judge"] = Throttle(judge.max_concurrency)
+    reward = _reward(models.reward, stack)
+    client = Client(
+        _engine(teacher, "teacher", writes_prompts),
+        store,
+        teacher_key=(teacher.model, teacher.revision),
+        judge=_engine(judge, "judge", False) if judge is not None else None,
+        judge_key=(judge.model, judge.revision) if judge is not None else None,
+        reward=reward.score if reward is not None else None,
+        throttles=throttles,
+        max_attempts=teacher.max_attempts,
+        judge_max_attempts=judge.max_attempts if judge is not None else None,
+        seed=seed,
+    )
+    stack.push_async_callback(client.close)
+    if any(_asks_judge(entry) for entry in entries):
+        await client.start()
+    return client
+
+
+def _asks_judge(entry: schema.Rollout) -> bool:
+    if isinstance(entry, schema.MagpieRollout):
+        return entry.tag
+    return isinstance(entry, schema.Rate) or (isinstance(entry, schema.Respond) and entry.best_of in ("judge", "both"))
+
+
+def _engine(teacher: schema.Teacher, key: str, writes_prompts: bool) -> Engine:
+    """Make the engine of a section; where whole prompts are sent, the server must not add a BOS of its own."""
+    if teacher.engine == "local":
+        from posttrain.data.generate.local import Local
+
+        return Local(teacher, key)
+    from posttrain.data.generate.endpoint import Endpoint
+
+    bos = None
+    if writes_prompts:
+        from posttrain.data.generate.encoding import adds_bos
+        from posttrain.data.generate.models import load_tokenizer
+
+        tokenizer = load_tokenizer(teacher, key)
+        bos = str(tokenizer.bos_token) if adds_bos(tokenizer) else None
+    return Endpoint(teacher, bos=bos)
+
+
+def _reward(section: schema.RewardModel | None, stack: AsyncExitStack) -> Reward | None:
+    if section is None:
+        return None
+    from posttrain.data.generate.reward import Reward
+
+    reward = Reward(section)
+    stack.push_async_callback(reward.close)
+    return reward
+
+
+def rows_at_once(models: Models) -> int:
+    """Return how many rows are worked on at once: enough for each model to have all it can take.
+
+    That is twice as many as it answers at once: meanwhile other rows wait for their answers to be stored.
+    """
+    return 2 * max(
+        section.max_concurrency if section.engine == "endpoint" else section.batch_size
+        for section in (models.teacher, models.judge)
+        if section is not None
+    )
+
+
+def rollout_of(entry: schema.Rollout, models: Models, seed: int) -> Rollout:
+    """Return the rollout of an entry."""
+    if isinstance(entry, schema.Respond):
+        from posttrain.data.generate.rollouts.respond import respond
+
+        return respond(entry, seed)
+    if isinstance(entry, schema.Rate):
+        from posttrain.data.generate.rollouts.rate import rate
+
+        return rate(entry, seed)
+    if isinstance(entry, schema.Translate):
+        from posttrain.data.generate.rollouts.translate import translate
+
+        return translate(entry, seed)
+    assert isinstance(entry, schema.MagpieRollout)
+    from posttrain.data.generate.rollouts.magpie import magpie
+
+    assert models.teacher is not None
+    return magpie(entry, seed, _prefixes(models.teacher))
+
+
+def _prefixes(teacher: schema.Teacher) -> Callable[[str | None], Any]:
+    from posttrain.data.generate.models import load_tokenizer
+    from posttrain.data.generate.prefix import Prefix
+
+    tokenizer = load_tokenizer(teacher)
+    return cache(lambda system: Prefix.of(tokenizer, system))
+
+
+def describe(name: str, summary: RunSummary) -> str:
+    """Say in a line what an entry came to."""
+    text = f"{name}: {summary.rows:,} rows, {summary.written:,} written, {summary.failed:,} failed"
+    for what, reasons in (("failed", summary.reasons), ("not usable", summary.refused)):
+        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+            text += f"; {count:,} {what}: {reason}"
+    return text
+
+
+def prompt_files(entries: Sequence[schema.Rollout]) -> Mapping[str, str]:
+    """Return the text of each of the package's prompts that the entries use, by name: it determines the rows."""
+    from posttrain.data.generate import categories
+    from posttrain.data.generate.prompts import prompt_texts
+    from posttrain.data.generate.rollouts import rate, respond
+
+    texts: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, schema.Respond):
+            texts |= prompt_texts(respond.prompt_names(entry))
+        elif isinstance(entry, schema.Rate):
+            texts |= prompt_texts(rate.prompt_names(entry))
+        elif isinstance(entry, schema.Translate):
+            from posttrain.data.generate.rollouts import translate
+
+            texts |= prompt_texts(translate.prompt_names(entry))
+        elif isinstance(entry, schema.MagpieRollout):
+            from posttrain.data.generate.rollouts import magpie
+
+            texts |= {**categories.texts(entry), **prompt_texts(magpie.prompt_names(entry))}
+    return dict(sorted(texts.items()))

@@ -1,0 +1,222 @@
+"""The rows that a `generate` entry works on: of a data source, of an earlier entry, or none but their numbers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import Any
+
+from posttrain.assets import is_hub_id
+from posttrain.data.chunks import Chunk, Unreadable
+from posttrain.data.files import DataFile, find_files
+from posttrain.data.generate.parts import Refusals, finished, read_rows
+from posttrain.data.generate.rows import InputRow
+from posttrain.data.languages import language_code
+from posttrain.data.parts import LOOKED_AT
+from posttrain.data.read import read_source
+from posttrain.data.rows import UNKNOWN_LANGUAGE, Conversation, Refused
+from posttrain.data.sources import SOURCES, Record, Source, entry_options
+from posttrain.errors import UserError
+from posttrain.recipe.schema_generate import MagpieRollout, Respond, Rollout, Translate
+
+_BLOCK = 1 << 20  # bytes read at a time to count lines
+
+
+def input_rows(entry: Rollout, earlier: Mapping[str, Path], *, refused: Refusals | None = None) -> Iterator[InputRow]:
+    """Yield the rows of an entry, numbered from 0, in the order of where they come from.
+
+    A source is prepared and converted as the build of `data` does it, its entry's `language` chooses rows as there. For
+    a rollout that needs no answers, conversations that end with a user turn are rows too. A row's id is that of its
+    content, with `#2` and so on for rows of equal content, so that each draws its own answers.
+    Rows of an earlier entry keep their ids; those that failed there come with their input and the reason.
+
+    Args:
+        entry: The options.
+        earlier: The finished folders of the entries before it, by name.
+        refused: Where to note what no row can be made of; it is left out in silence without.
+
+    Raises:
+        UserError: The rows cannot be read.
+    """
+    if problems := input_problems(entry):
+        raise UserError(problems)
+    if entry.rows_from is not None:
+        rows = _earlier_rows(entry, earlier)
+    elif entry.source is not None:
+        rows = _source_rows(entry, entry_options(entry.source), refused)
+    else:
+        assert isinstance(entry, MagpieRollout)
+        language = _language(entry)
+        rows = (
+            InputRow(number=number, id=f"{entry.name}:{number}", messages=[], language=language)
+            for number in range(entry.rows)
+        )
+    return islice(rows, entry.max_rows)
+
+
+def input_problems(entry: Rollout) -> list[str]:
+    """Return what is wrong with where an entry's rows come from, each with the key at fault; reads nothing."""
+    if entry.source is not None and entry.rows_from is not None:
+        return [f"generate.{entry.name}: rows come from `source` or from `rows_from`, not from both"]
+    if entry.source is None:
+        if entry.rows_from is None and not isinstance(entry, MagpieRollout):
+            return [f"generate.{entry.name}: says not where its rows come from; give `source` or `rows_from`"]
+        return []
+    options = entry_options(entry.source)
+    at = f"generate.{entry.name}.source"
+    # These say how much of a source a mixture takes. Here all of it is read, and taking nothing away is not what they
+    # ask for.
+    problems = [
+        f"{at}.{key}: has no effect here; use max_rows of the entry itself"
+        for key in ("fraction", "max_rows", "repeat")
+        if getattr(options, key) is not None
+    ]
+    if SOURCES[options.source].to_sft is None:
+        problems.append(f"{at}: {options.source} holds preference pairs; name a source of conversations")
+    return problems
+
+
+def input_total(entry: Rollout, earlier: Mapping[str, Path]) -> int | None:
+    """Return how many rows there are at most, where that is cheap to know; what is refused is counted too."""
+    if entry.rows_from is not None:
+        summary = finished(earlier[entry.rows_from])
+        total = None if summary is None else summary.rows
+    elif entry.source is not None:
+        total = _records(entry_options(entry.source))
+    else:
+        total = getattr(entry, "rows", None)
+    if entry.max_rows is None or total is None:
+        return total
+    return min(total, entry.max_rows)
+
+
+def _language(entry: Rollout) -> str:
+    return language_code(entry.language) if entry.language is not None else UNKNOWN_LANGUAGE
+
+
+def _earlier_rows(entry: Rollout, earlier: Mapping[str, Path]) -> Iterator[InputRow]:
+    assert entry.rows_from is not None
+    if entry.rows_from not in earlier:
+        raise UserError(f"generate.{entry.name}.rows_from: no entry before this one is called {entry.rows_from!r}")
+    language = _language(entry)
+    for number, row in enumerate(read_rows(earlier[entry.rows_from])):
+        yield InputRow(
+            number=number,
+            id=row["id"],
+            messages=row["input"] if row["messages"] is None else row["messages"],
+            language=language if row["language"] == UNKNOWN_LANGUAGE else row["language"],
+            license=row["license"],
+            meta=json.loads(row["meta"]),
+            failed=row["failed"],
+        )
+
+
+def _source_rows(entry: Rollout, options: Source, refused: Refusals | None) -> Iterator[InputRow]:
+    language = _language(entry)
+    # Of ids as numbers of 60 bits: a fifth of the memory of the texts. Two that agree by chance cost one row its "#2".
+    seen: set[int] = set()
+    times: dict[str, int] = {}
+    for number, row in enumerate(_converted(options, _needs_answers(entry), refused)):
+        row_id, short = row.id, int(row.id[:15], 16)
+        if short in seen:
+            times[row.id] = times.get(row.id, 1) + 1
+            row_id = f"{row.id}#{times[row.id]}"
+        seen.add(short)
+        yield InputRow(
+            number=number,
+            id=row_id,
+            messages=row.messages,
+            language=language if row.language == UNKNOWN_LANGUAGE else row.language,
+            license=row.license,
+            meta=json.loads(row.meta),
+        )
+
+
+def _needs_answers(entry: Rollout) -> bool:
+    """Say whether a rollout works on answers, which `respond` writes and a translation of user turns leaves alone."""
+    return not (isinstance(entry, Respond) or (isinstance(entry, Translate) and entry.turns == "user"))
+
+
+def _converted(options: Source, answered: bool, refused: Refusals | None) -> Iterator[Conversation]:
+    """Convert a source, one record at a time: nothing waits while thousands are parsed."""
+    kind = SOURCES[options.source]
+    convert = kind.to_sft if answered else kind.to_prompts or kind.to_sft
+    assert convert is not None
+    if options.license is None:
+        options = replace(options, license=kind.license)
+
+    def refuse(step: str, reason: str, record: Record | str) -> None:
+        if refused is not None:
+            refused.add(options.label, step, reason, record)
+
+    chunks = read_source(options).chunks
+    first = next(chunks, None)
+    if first is None:
+        raise UserError(f"{options.path}: holds no rows")
+    looked_at = [item for item in islice(first.items(), LOOKED_AT) if isinstance(item, dict)]
+    options = kind.prepare(options, looked_at)
+
+    def readable(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        for place, item in enumerate(chunk.items(), chunk.first):
+            if isinstance(item, Unreadable):
+                refuse("read", item.reason, item.text)
+            yield place, item if isinstance(item, dict) else None
+
+    languages = options.languages
+    for start, records in _stretches(kind.whole, (readable(chunk) for chunk in chain([first], chunks))):
+        for made in convert(records, options, start):
+            if isinstance(made, Refused):
+                refuse("convert", made.reason, made.source_row)
+                continue
+            row = made
+            if row.language == UNKNOWN_LANGUAGE and len(languages) == 1:
+                row = replace(row, language=languages[0])
+            if not languages or row.language in languages:
+                yield row
+                continue
+            unknown = row.language == UNKNOWN_LANGUAGE
+            reason = "language not stated" if unknown else f"language not selected: {row.language}"
+            refuse("language", reason, {name: value for name, value in vars(row).items() if name != "units"})
+
+
+def _stretches(
+    whole: bool, chunks: Iterator[Iterator[tuple[int, dict[str, Any] | None]]]
+) -> Iterator[tuple[int, Iterator[Record]]]:
+    """Yield records that follow each other, with the place of the first; all of them at once for a whole source."""
+    if whole:
+        yield 0, (record for chunk in chunks for _, record in chunk if record is not None)
+        return
+    for chunk in chunks:
+        for missing, stretch in groupby(chunk, key=lambda item: item[1] is None):
+            if not missing:
+                place, record = next(stretch)
+                rest = (other for _, other in stretch if other is not None)
+                yield place, chain([record] if record is not None else [], rest)
+
+
+def _records(options: Source) -> int | None:
+    if SOURCES[options.source].whole or options.aligned_files is not None or is_hub_id(options.path):
+        return None
+    counts = [_count(file) for file in find_files(options)]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _count(file: DataFile) -> int | None:
+    if file.name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(file.path) as table:
+            return int(table.metadata.num_rows)
+    if not file.name.endswith((".jsonl", ".jsonl.gz")):
+        return None
+    lines, last = 0, b"\n"
+    with gzip.open(file.path) if file.name.endswith(".gz") else file.path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n")
