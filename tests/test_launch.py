@@ -16,7 +16,7 @@ import pytest
 from tests.helpers import ROOT
 
 LAUNCH = ROOT / "launch"
-JOBS = sorted((LAUNCH / "slurm").glob("*.sbatch"))
+JOBS = sorted((LAUNCH / "slurm").glob("generate*.sbatch"))
 SCRIPTS = [LAUNCH / "serve_vllm.sh", *JOBS]
 _OWN_PATHS = re.compile(r"(?<![\w$}.-])/(home|users|scratch|project|projappl|flash|appl|work|mnt|data|root)\b[^\s\"']*")
 _VLLM = """#!{python}

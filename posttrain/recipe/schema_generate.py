@@ -21,12 +21,12 @@ class Teacher:
     """A model that writes or judges.
 
     `engine: endpoint` asks an OpenAI-compatible server at `base_url`; `local` runs the model in this process, in
-    batches of `batch_size`. `api_key_env` names the environment variable with the key, so that no recipe holds one.
-    `tokenizer` is the hub id or folder of the tokenizer, where `model` is only a server's name for it. Times are in
+    batches of `batch_size`; `sample` asks no model: it answers with sentences of the package, for smoke runs.
+    `api_key_env` names the environment variable with the key, so that no recipe holds one. `tokenizer` is the hub id or folder of the tokenizer, where `model` is only a server's name for it. Times are in
     seconds, `max_concurrency` in requests: fewer are sent while the server pushes back.
     """
 
-    engine: Literal["endpoint", "local"] = "endpoint"
+    engine: Literal["endpoint", "local", "sample"] = "endpoint"
     model: str
     revision: str | None = None
     tokenizer: str | None = None

@@ -207,21 +207,25 @@ def test_the_rows_load_with_datasets(mixture: Data, tmp_path: Path) -> None:
 
 def test_all_problems_are_reported_at_once_and_nothing_is_written(tmp_path: Path, fixtures: Path) -> None:
     good = generic(write(tmp_path / "good.jsonl", chats(30)))
-    shapeless = generic(write(tmp_path / "shapeless.jsonl", [{"text": "a"}]))
+    shapeless = generic(write(tmp_path / "shapeless.jsonl", [{"body": "a"}]))
+    prompts = generic(write(tmp_path / "prompts.jsonl", [{"text": "a"}]))
     empty = generic(write(tmp_path / "empty.jsonl", []))
     unanswered = generic(write(tmp_path / "unanswered.jsonl", [{"messages": [{"role": "user", "content": "Hi?"}]}]))
     truncated = tmp_path / "truncated.jsonl.gz"
     truncated.write_bytes(gzip.compress(json.dumps(chats(2000)).encode())[:200])
-    data = Data(sft=[good, shapeless, empty, unanswered], preference=[generic(str(truncated))])
+    data = Data(sft=[good, shapeless, empty, unanswered, prompts], preference=[generic(str(truncated))])
     with pytest.raises(UserError) as error:
         build(data, 42, tmp_path / "out")
-    first, second, third, fourth = error.value.problems
+    first, second, third, fourth, fifth = error.value.problems
     assert first.startswith(
-        f"data.sft.1.path: {shapeless['path']}: has none of the known shapes; its columns are text;"
+        f"data.sft.1.path: {shapeless['path']}: has none of the known shapes; its columns are body;"
     )
     assert second == f"data.sft.2.path: {empty['path']}: holds no rows"
     assert third == f"data.sft.3.path: {unanswered['path']}: none of its 1 rows can be used: no assistant turn (1)"
-    assert fourth.startswith(f"data.preference.0.path: {truncated}: is not a whole gzip file")
+    assert fourth.startswith(
+        f"data.sft.4.path: {prompts['path']}: has the shape text, which holds no conversations to learn;"
+    )
+    assert fifth.startswith(f"data.preference.0.path: {truncated}: is not a whole gzip file")
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ from posttrain.data.rows import Refused, SftRow, content_id
 from posttrain.data.sources import SOURCES
 from posttrain.recipe.schema import Data
 from posttrain.recipe.schema_data import Validation
+from tests.data.conversions import convert as conversions
 from tests.data.conversions import messages
 
 
@@ -115,6 +116,10 @@ def test_prompts_that_were_only_translated_are_refused() -> None:
         (made,) = convert({**record(), "messages": turns})
         assert isinstance(made, Refused)
         assert made.reason == "not answered yet, as a respond entry with rows_from does"
+    given = [record(1), {**record(2), "messages": messages("Q")}, record(3, failed="empty answer")]
+    rows, refused = conversions("generated", "prompts", given)
+    assert [row.messages for row in rows] == [messages("Question 1?", "Answer 1."), messages("Q")]
+    assert [row.kind for row in refused] == ["generation failed"]
 
 
 @pytest.mark.parametrize("turns", [[], messages("Q", "\0")])

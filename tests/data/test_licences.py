@@ -71,7 +71,7 @@ def test_every_obligation_is_a_sentence() -> None:
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_cards_agree_with_the_sources(name: str) -> None:
     found = card(name)
-    if name == "generic":
+    if name in ("generic", "generated"):  # they say nothing of where rows are from
         assert found is None
         return
     assert found is not None

@@ -132,7 +132,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(written: Path, checkpoint
         rows_of = [body for body in server.bodies if body["max_tokens"] > 1 and "Finland" not in json.dumps(body)]
         bodies = [json.dumps(body, sort_keys=True) for body in rows_of]
         assert len(bodies) > 300
-        assert len(bodies) - len(set(bodies)) <= 8  # those in flight when it was killed
+        # 8 were in flight when it was killed, and as many answers may have waited to be written.
+        assert len(bodies) - len(set(bodies)) <= 16
     assert files(tmp_path / "out" / "generated") == files(written / "generated")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from posttrain.data.generate.loops import call_in
 from posttrain.data.generate.requests import Transient
 
 Item = TypeVar("Item")
@@ -167,9 +168,4 @@ def _deliver(waiting: _Waiting[Item, Result], result: Result | Exception) -> Non
         else:
             waiting.future.set_result(result)
 
-    if not waiting.loop.is_closed():
-        try:
-            waiting.loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            if not waiting.loop.is_closed():  # otherwise it was closed between the two lines: nobody waits any more
-                raise
+    call_in(waiting.loop, settle)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.data.generate.inputs import input_problems, input_rows, input_total
-from posttrain.data.generate.parts import Refusals, RunSummary
+from posttrain.data.generate.parts import Refusals, RunSummary, finished
 from posttrain.data.generate.progress import following
 from posttrain.data.generate.run import run_rows
 from posttrain.data.generate.stop import Stop, stopping_on_signals
@@ -95,26 +95,28 @@ async def _build(
     entries: Sequence[schema.Rollout], models: Models, seed: int, out: Path, store: Store, stop: Stop
 ) -> dict[str, Made]:
     async with AsyncExitStack() as stack:
-        client = await open_client(entries, models, seed, store, stack)
+        left = [entry for entry in entries if finished(out / entry.name) is None]
+        client = await open_client(left, models, seed, store, stack)
         made: dict[str, Made] = {}
         for entry in entries:
-            folder = out / entry.name
-            folder.mkdir(parents=True, exist_ok=True)
-            with Refusals(folder) as refused, following(entry.name, client.stats.snapshot) as progress:
-                earlier = {name: out / name for name in made}
-                before = client.stats.snapshot()
-                summary = await run_rows(
-                    input_rows(entry, earlier, refused=refused),
-                    rollout_of(entry, models, seed),
-                    client,
-                    folder,
-                    total=input_total(entry, earlier),
-                    concurrency=rows_at_once(models),
-                    progress=progress,
-                    stop=stop,
-                    refused=refused,
-                )
-                made[entry.name] = Made(summary, _since(before, client.stats.snapshot()))
+            folder, earlier = out / entry.name, {name: out / name for name in made}
+            before = client.stats.snapshot()
+            summary = finished(folder)
+            if summary is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                with Refusals(folder) as refused, following(entry.name, client.stats.snapshot) as progress:
+                    summary = await run_rows(
+                        input_rows(entry, earlier, refused=refused),
+                        rollout_of(entry, models, seed),
+                        client,
+                        folder,
+                        total=input_total(entry, earlier),
+                        concurrency=rows_at_once(models),
+                        progress=progress,
+                        stop=stop,
+                        refused=refused,
+                    )
+            made[entry.name] = Made(summary, _since(before, client.stats.snapshot()))
         return made
 
 
@@ -130,12 +132,13 @@ def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 async def open_client(
     entries: Sequence[schema.Rollout], models: Models, seed: int, store: Store, stack: AsyncExitStack
 ) -> Client:
-    """Open the engines of a recipe and what asks them; `stack` closes them."""
+    """Open the engines that entries need and what asks them; `stack` closes them."""
     from posttrain.data.generate.client import Client
     from posttrain.data.generate.requests import Role
     from posttrain.data.generate.throttle import Throttle
 
     teacher = models.teacher or models.judge
+    section: Role = "teacher" if models.teacher is not None else "judge"
     assert teacher is not None, "the recipe's checks let no entry through without a model to ask"
     writes_prompts = any(isinstance(entry, schema.MagpieRollout) for entry in entries)
     throttles: dict[Role, Throttle] = {"teacher": Throttle(teacher.max_concurrency)}
@@ -144,9 +147,10 @@ async def open_client(
         throttles["judge"] = Throttle(judge.max_concurrency)
     reward = _reward(models.reward, stack)
     client = Client(
-        _engine(teacher, "teacher", writes_prompts),
+        _engine(teacher, section, writes_prompts),
         store,
         teacher_key=(teacher.model, teacher.revision),
+        teacher_section=section,
         judge=_engine(judge, "judge", False) if judge is not None else None,
         judge_key=(judge.model, judge.revision) if judge is not None else None,
         reward=reward.score if reward is not None else None,
@@ -173,6 +177,10 @@ def _engine(teacher: schema.Teacher, key: str, writes_prompts: bool) -> Engine:
         from posttrain.data.generate.local import Local
 
         return Local(teacher, key)
+    if teacher.engine == "sample":
+        from posttrain.data.generate.stand_in import StandIn
+
+        return StandIn()
     from posttrain.data.generate.endpoint import Endpoint
 
     bos = None
@@ -249,7 +257,7 @@ def prompt_files(entries: Sequence[schema.Rollout]) -> Mapping[str, str]:
     """Return the text of each of the package's prompts that the entries use, by name: it determines the rows."""
     from posttrain.data.generate import categories
     from posttrain.data.generate.prompts import prompt_texts
-    from posttrain.data.generate.rollouts import rate, respond
+    from posttrain.data.generate.rollouts import magpie, rate, respond, translate
 
     texts: dict[str, str] = {}
     for entry in entries:
@@ -258,11 +266,7 @@ def prompt_files(entries: Sequence[schema.Rollout]) -> Mapping[str, str]:
         elif isinstance(entry, schema.Rate):
             texts |= prompt_texts(rate.prompt_names(entry))
         elif isinstance(entry, schema.Translate):
-            from posttrain.data.generate.rollouts import translate
-
             texts |= prompt_texts(translate.prompt_names(entry))
         elif isinstance(entry, schema.MagpieRollout):
-            from posttrain.data.generate.rollouts import magpie
-
             texts |= {**categories.texts(entry), **prompt_texts(magpie.prompt_names(entry))}
     return dict(sorted(texts.items()))

@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 
 from posttrain.assets import asset_folder
+from posttrain.data.languages import language_code
 from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Category, MagpieRollout
 
@@ -59,7 +60,7 @@ def categories_of(options: MagpieRollout) -> tuple[Category, ...]:
     """
     if found := problems(options):
         raise UserError([f"generate.{options.name}.{problem}" for problem in found])
-    texts = built_in(_language(options))
+    texts = built_in(prompts_language(options))
     if not options.categories:
         return tuple(Category(name=name, weight=share, system=texts[name]) for name, share in SHARES.items())
     by_name = {name.casefold(): text for name, text in texts.items()}
@@ -70,35 +71,20 @@ def categories_of(options: MagpieRollout) -> tuple[Category, ...]:
 
 
 def problems(options: MagpieRollout) -> list[str]:
-    """Find weights that divide nothing, names given twice, and a language that has no built-in categories."""
+    """Find names given twice, and a language that has no built-in categories."""
     found = []
-    if not options.categories and not built_in(_language(options)):
+    if not options.categories and not built_in(prompts_language(options)):
         known = ", ".join(sorted(file.parent.name for file in (asset_folder("data") / "prompts").glob(f"*/{FILE}")))
         found.append(
-            f"categories: there are built-in ones in {known}, none in {_language(options)}; "
+            f"categories: there are built-in ones in {known}, none in {prompts_language(options)}; "
             "give categories with system prompts in that language"
         )
     seen: set[str] = set()
     for category in options.categories:
-        if not (math.isfinite(category.weight) and category.weight >= 0):
-            found.append(f"categories: {category.name!r} has the weight {category.weight:g}; give one of 0 or more")
         if category.name.casefold() in seen:
             found.append(f"categories: {category.name!r} is there twice; give each name once")
         seen.add(category.name.casefold())
-    if options.categories and not any(category.weight > 0 for category in options.categories):
-        found.append("categories: no weight is above 0; give one at least")
     return found
-
-
-def category_of(options: MagpieRollout, number: int) -> Category:
-    """Return the category of row `number`, counted from 0.
-
-    Raises:
-        UserError: The categories are not fit to divide rows among.
-        IndexError: There are not as many rows.
-    """
-    categories = categories_of(options)
-    return categories[schedule(quotas([category.weight for category in categories], options.rows))[number]]
 
 
 def quotas(weights: Sequence[float], rows: int) -> tuple[int, ...]:
@@ -132,5 +118,6 @@ def texts(options: MagpieRollout) -> dict[str, str]:
     }
 
 
-def _language(options: MagpieRollout) -> str:
-    return options.language or "en"
+def prompts_language(options: MagpieRollout) -> str:
+    """Return the code of the language that the package's prompts are wanted in: English where none is stated."""
+    return "en" if options.language is None else language_code(options.language)

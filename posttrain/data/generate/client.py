@@ -24,6 +24,7 @@ UNREACHABLE = 3  # attempts to connect before a server that never answered count
 
 @dataclass(frozen=True)
 class _Model:
+    section: Role  # of the recipe, which messages name
     engine: Engine
     key: tuple[str, str | None]
     throttle: Throttle
@@ -40,6 +41,7 @@ class Client:
         teacher: What answers as the teacher.
         store: Where answers are kept; whoever opened it closes it, after `close`.
         teacher_key: Name and revision of the teacher, as they go into the keys of its answers.
+        teacher_section: The section of the recipe that describes it, for messages: `judge` where that is the only one.
         judge: What answers as the judge, or None: the teacher does.
         judge_key: Name and revision of the judge.
         reward: Scores a conversation, where the recipe has a reward model.
@@ -61,6 +63,7 @@ class Client:
         store: Store,
         *,
         teacher_key: tuple[str, str | None],
+        teacher_section: Role = "teacher",
         judge: Engine | None = None,
         judge_key: tuple[str, str | None] | None = None,
         reward: Callable[[Sequence[Message]], Awaitable[float]] | None = None,
@@ -72,13 +75,13 @@ class Client:
         back_off: tuple[float, float] = BACK_OFF,
     ) -> None:
         throttles = throttles or {}
-        asked = _Model(teacher, teacher_key, throttles.get("teacher") or Throttle(256), max_attempts)
+        asked = _Model(teacher_section, teacher, teacher_key, throttles.get("teacher") or Throttle(256), max_attempts)
         self._models: dict[Role, _Model] = {"teacher": asked, "judge": asked}
         if judge is not None:
             if judge_key is None:
                 raise ValueError("a judge needs a judge_key")
             own = throttles.get("judge") or Throttle(256)
-            self._models["judge"] = _Model(judge, judge_key, own, judge_max_attempts or max_attempts)
+            self._models["judge"] = _Model("judge", judge, judge_key, own, judge_max_attempts or max_attempts)
         self.structured = self._models["judge"].engine.structured
         self.store = store
         self.stats = stats or Stats()
@@ -107,9 +110,9 @@ class Client:
                 await probe()
                 break
             except Transient as error:
-                self._look_for_life(model, "judge", error, attempt, began)
+                self._look_for_life(model, error, attempt, began)
                 if attempt == model.max_attempts:
-                    raise UserError(f"judge: {_where(model)} does not answer: {error.kind}") from None
+                    raise UserError(f"{model.section}: {_where(model)} does not answer: {error.kind}") from None
                 await self._wait(error, b"probe", attempt)
         self._alive(model)
         self.structured = model.engine.structured
@@ -137,7 +140,7 @@ class Client:
                 raise UserError(self._problem.problems)
             if self._stopping.is_set():
                 raise Draining
-            work = asyncio.get_running_loop().create_task(self._answer(model, of, request, key))
+            work = asyncio.get_running_loop().create_task(self._answer(model, request, key))
             self._in_work[key] = work
             work.add_done_callback(lambda done: self._finished(key, done))
         # Shielded, so that an asker that is cancelled does not waste an answer that is being paid for.
@@ -176,9 +179,9 @@ class Client:
         if not done.cancelled():
             done.exception()  # marks it as seen: the asker may be gone
 
-    async def _answer(self, model: _Model, of: Role, request: Request, key: bytes) -> Answer:
+    async def _answer(self, model: _Model, request: Request, key: bytes) -> Answer:
         try:
-            answer = await self._tried(model, of, request, key)
+            answer = await self._tried(model, request, key)
             # The slot is free again by now: waiting for the commit keeps no request from being sent.
             await self.store.put(key, answer)
         except UserError as error:
@@ -187,7 +190,7 @@ class Client:
             raise
         return answer
 
-    async def _tried(self, model: _Model, of: Role, request: Request, key: bytes) -> Answer:
+    async def _tried(self, model: _Model, request: Request, key: bytes) -> Answer:
         began = time.monotonic()
         attempt = 0
         while True:
@@ -195,9 +198,9 @@ class Client:
             try:
                 answer = await self._attempt(model, request)
             except Transient as error:
-                self._look_for_life(model, of, error, attempt, began)
+                self._look_for_life(model, error, attempt, began)
                 if attempt >= model.max_attempts:
-                    raise self._give_up(model, of, f"no answer: {error.kind} after {attempt} attempts") from None
+                    raise self._give_up(model, f"no answer: {error.kind} after {attempt} attempts") from None
                 self.stats.retried(error.kind)
                 await self._wait(error, key, attempt)
             except Failed as error:
@@ -237,19 +240,19 @@ class Client:
         self._heard[id(model.engine)] = time.monotonic()
         self._given_up[id(model.engine)] = 0
 
-    def _give_up(self, model: _Model, of: Role, reason: str) -> Failed | UserError:
+    def _give_up(self, model: _Model, reason: str) -> Failed | UserError:
         """Return what a request without an answer ends with: so many in a row end the run, not its rows."""
         self.stats.failed(reason)
         self._given_up[id(model.engine)] += 1
         if self._given_up[id(model.engine)] < GIVEN_UP:
             return Failed(reason)
-        of = self._section(model, of)
+        section = model.section
         return UserError(
-            f"{of}: {GIVEN_UP} requests in a row were given up at {_where(model)}, the last one with {reason!r}; see "
-            f"to the server, or raise {of}.timeout or {of}.max_attempts, and give the same command again"
+            f"{section}: {GIVEN_UP} requests in a row were given up at {_where(model)}, the last one with {reason!r}; "
+            f"see to the server, or raise {section}.timeout or {section}.max_attempts, and give the same command again"
         )
 
-    def _look_for_life(self, model: _Model, of: Role, error: Transient, attempt: int, began: float) -> None:
+    def _look_for_life(self, model: _Model, error: Transient, attempt: int, began: float) -> None:
         """Raise a `UserError` where the server is gone, or never was: rows must not be given up for that.
 
         Gone means: every attempt of a request failed to connect, and no other request got through in the meantime.
@@ -262,16 +265,12 @@ class Client:
         patience = min(UNREACHABLE, model.max_attempts) if heard is None else model.max_attempts
         if attempt < patience or (heard is not None and heard >= began):
             return
-        of = self._section(model, of)
+        section = model.section
         never = "no connection to" if heard is None else "the connection was lost to"
         raise UserError(
-            f"{of}: {never} {_where(model)} (tried {attempt} times); start the server, or correct {of}.base_url, and "
-            "give the same command again"
+            f"{section}: {never} {_where(model)} (tried {attempt} times); start the server, or correct "
+            f"{section}.base_url, and give the same command again"
         )
-
-    def _section(self, model: _Model, of: Role) -> Role:
-        """Return which section of the recipe describes a model: without a judge the teacher judges."""
-        return "teacher" if model is self._models["teacher"] else of
 
     async def _wait(self, error: Transient, key: bytes, attempt: int) -> None:
         """Wait before the next attempt: exponential, with full jitter, on top of what the server asks for."""

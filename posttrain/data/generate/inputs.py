@@ -35,15 +35,13 @@ def input_rows(entry: Rollout, earlier: Mapping[str, Path], *, refused: Refusals
     Rows of an earlier entry keep their ids; those that failed there come with their input and the reason.
 
     Args:
-        entry: The options.
+        entry: The options, in which `input_problems` finds nothing.
         earlier: The finished folders of the entries before it, by name.
         refused: Where to note what no row can be made of; it is left out in silence without.
 
     Raises:
         UserError: The rows cannot be read.
     """
-    if problems := input_problems(entry):
-        raise UserError(problems)
     if entry.rows_from is not None:
         rows = _earlier_rows(entry, earlier)
     elif entry.source is not None:
@@ -60,24 +58,16 @@ def input_rows(entry: Rollout, earlier: Mapping[str, Path], *, refused: Refusals
 
 def input_problems(entry: Rollout) -> list[str]:
     """Return what is wrong with where an entry's rows come from, each with the key at fault; reads nothing."""
-    if entry.source is not None and entry.rows_from is not None:
-        return [f"generate.{entry.name}: rows come from `source` or from `rows_from`, not from both"]
     if entry.source is None:
-        if entry.rows_from is None and not isinstance(entry, MagpieRollout):
-            return [f"generate.{entry.name}: says not where its rows come from; give `source` or `rows_from`"]
         return []
     options = entry_options(entry.source)
-    at = f"generate.{entry.name}.source"
     # These say how much of a source a mixture takes. Here all of it is read, and taking nothing away is not what they
     # ask for.
-    problems = [
-        f"{at}.{key}: has no effect here; use max_rows of the entry itself"
+    return [
+        f"generate.{entry.name}.source.{key}: has no effect here; use max_rows of the entry itself"
         for key in ("fraction", "max_rows", "repeat")
         if getattr(options, key) is not None
     ]
-    if SOURCES[options.source].to_sft is None:
-        problems.append(f"{at}: {options.source} holds preference pairs; name a source of conversations")
-    return problems
 
 
 def input_total(entry: Rollout, earlier: Mapping[str, Path]) -> int | None:
@@ -100,8 +90,6 @@ def _language(entry: Rollout) -> str:
 
 def _earlier_rows(entry: Rollout, earlier: Mapping[str, Path]) -> Iterator[InputRow]:
     assert entry.rows_from is not None
-    if entry.rows_from not in earlier:
-        raise UserError(f"generate.{entry.name}.rows_from: no entry before this one is called {entry.rows_from!r}")
     language = _language(entry)
     for number, row in enumerate(read_rows(earlier[entry.rows_from])):
         yield InputRow(

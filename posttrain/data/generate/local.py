@@ -20,8 +20,6 @@ from posttrain.data.generate.sampling import Draw, Limit, RowEndings, RowSampler
 from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Teacher
 
-__all__ = ["Local", "load_tokenizer"]
-
 STOP = "stop"  # the `finish_reason` of an answer that the model ended, or a stop string did
 # Rotary embeddings that change with the longest text of a batch: their answers would depend on the company.
 _BY_LENGTH = ("dynamic", "longrope", "su")

@@ -64,11 +64,6 @@ def schema() -> pyarrow.Schema:
     )
 
 
-def failure_kind(reason: str) -> str:
-    """Return the countable part of why a row failed: what stands before the first colon."""
-    return reason.partition(":")[0].strip()
-
-
 def record_of(row: InputRow, outcome: Outcome) -> dict[str, Any]:
     """Return a row of a part. An answer that cannot be kept as text fails the row.
 

@@ -17,7 +17,6 @@ from posttrain.data.generate.parts import (
     PartWriter,
     Refusals,
     RunSummary,
-    failure_kind,
     finish,
     finished,
     part_files,
@@ -28,6 +27,7 @@ from posttrain.data.generate.progress import Progress, Status
 from posttrain.data.generate.requests import Asker, Failed
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.generate.stop import Stop
+from posttrain.data.rows import reason_kind
 from posttrain.errors import Interrupted, UserError
 
 _LOOK = 0.5  # seconds between updates of the progress
@@ -153,7 +153,7 @@ class _Run:
             if [row["id"] for row in kept] != [row.id for row in islice(self._rows, len(kept))]:
                 raise UserError(f"{path}: was made from other rows; delete {folder}, or choose another")
             self._taken += len(kept)
-            self._reasons.update(failure_kind(row["failed"]) for row in kept if row["failed"] is not None)
+            self._reasons.update(reason_kind(row["failed"]) for row in kept if row["failed"] is not None)
             if len(kept) != part_rows:
                 self._at_the_end(path, last=path == paths[-1], part_rows=part_rows)
         self.written = self._kept = self._taken
@@ -247,7 +247,7 @@ class _Run:
     def _finished(self, row: InputRow, outcome: Outcome) -> None:
         record = record_of(row, outcome)
         if record["failed"] is not None:
-            self._reasons[failure_kind(record["failed"])] += 1
+            self._reasons[reason_kind(record["failed"])] += 1
         self._out_of_order[row.number] = record
         while (following := self._out_of_order.pop(self.written, None)) is not None:
             self.writer.add(following)

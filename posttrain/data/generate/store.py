@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from posttrain.data.generate.loops import call_in
 from posttrain.data.generate.requests import Answer
 from posttrain.errors import UserError
 
@@ -96,7 +98,7 @@ class Store:
             if self._closing:
                 raise RuntimeError("the store is closed")
             _, waiting = self._pending.setdefault(key, (answer, []))
-            waiting.append(lambda problem: _call(loop, resolve, problem))
+            waiting.append(lambda problem: call_in(loop, lambda: resolve(problem)))
             if len(self._pending) in (1, GROUP):
                 self._change.notify()
         await done
@@ -135,8 +137,10 @@ class Store:
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            # If that fails too, the first error says more; and whoever waits is to be told, whatever happens here.
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             return UserError(
                 f"{self.path}: the answers cannot be written ({error}); make room on the disk or move the run to "
                 "another one, then give the same command again: what was answered before is kept"
@@ -187,13 +191,6 @@ class Store:
             f"{self.path}: the store of answers cannot be read ({error}); restore the file from a copy, or move it "
             "away with its -wal file: the answers are then asked for anew"
         )
-
-
-def _call(
-    loop: asyncio.AbstractEventLoop, resolve: Callable[[UserError | None], None], problem: UserError | None
-) -> None:
-    if not loop.is_closed():  # as when a run was broken off: nobody waits any more
-        loop.call_soon_threadsafe(resolve, problem)
 
 
 def _written(answer: Answer) -> bytes:

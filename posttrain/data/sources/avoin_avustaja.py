@@ -50,8 +50,10 @@ def _look(records: Iterable[Record]) -> tuple[bool, Iterator[Record]]:
 
 def _in_finnish(made: Iterator[RowT | Refused]) -> Iterator[RowT | Refused]:
     for row in made:
-        stated = isinstance(row, Refused) or row.language != UNKNOWN_LANGUAGE
-        yield row if stated else replace(row, language=LANGUAGE)
+        if isinstance(row, Refused) or row.language != UNKNOWN_LANGUAGE:
+            yield row
+        else:
+            yield replace(row, language=LANGUAGE)
 
 
 def _conversations(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from posttrain.data.generate.ratings import MAX_SCORE
 from posttrain.data.languages import language_code
-from posttrain.data.rows import BadRow, Refused, SftRow, sft_row
+from posttrain.data.rows import BadRow, Conversation, Message, Refused, SftRow, conversation_row, sft_row
 from posttrain.data.sources.base import Record, Source, SourceKind
-from posttrain.data.sources.fields import convert_each, present, read_turns, require, row_license
+from posttrain.data.sources.fields import RowT, convert_each, present, read_turns, require, row_license
 from posttrain.data.sources.generic import META_TEXT
 
 GENERATED = "generated"  # the key of a part's `meta` under which is what rollouts added
@@ -75,10 +75,10 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def to_sft(records: Iterable[Record], options: Generated, start: int) -> Iterator[SftRow | Refused]:
-    """Convert rows of parts to SFT rows, one for one; a row that failed is refused with its reason."""
-
-    def convert(record: Record, unit: int) -> SftRow:
+def _rows(
+    records: Iterable[Record], options: Generated, start: int, build: Callable[..., RowT]
+) -> Iterator[RowT | Refused]:
+    def convert(record: Record, unit: int) -> RowT:
         if record.get("failed") is not None:
             raise BadRow(f"generation failed: {record['failed']}")
         require(record, ("id", "messages", "meta"))
@@ -88,11 +88,8 @@ def to_sft(records: Iterable[Record], options: Generated, start: int) -> Iterato
         _require_rating(generated, "fluency", options.min_fluency)
         # `row` of the input is the number in another source, and would pass for this one's.
         meta.pop("row", None)
-        messages = read_turns(record["messages"])
-        if messages and messages[-1]["role"] == "user":
-            raise BadRow("not answered yet, as a respond entry with rows_from does")
-        return sft_row(
-            messages,
+        return build(
+            read_turns(record["messages"]),
             source=options.label,
             language=language_code(record.get("language")),
             license=row_license(options, record),
@@ -103,4 +100,20 @@ def to_sft(records: Iterable[Record], options: Generated, start: int) -> Iterato
     return convert_each(records, start, convert)
 
 
-KIND = SourceKind(name="generated", options=Generated, to_sft=to_sft, check_own=check)
+def _answered_row(messages: Sequence[Message], **about: Any) -> SftRow:
+    if messages and messages[-1]["role"] == "user":
+        raise BadRow("not answered yet, as a respond entry with rows_from does")
+    return sft_row(messages, **about)
+
+
+def to_sft(records: Iterable[Record], options: Generated, start: int) -> Iterator[SftRow | Refused]:
+    """Convert rows of parts to SFT rows, one for one; a row that failed is refused with its reason."""
+    return _rows(records, options, start, _answered_row)
+
+
+def to_prompts(records: Iterable[Record], options: Generated, start: int) -> Iterator[Conversation | Refused]:
+    """Convert rows of parts as `to_sft` does, answered or not."""
+    return _rows(records, options, start, conversation_row)
+
+
+KIND = SourceKind(name="generated", options=Generated, to_sft=to_sft, to_prompts=to_prompts, check_own=check)

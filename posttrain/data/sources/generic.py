@@ -160,10 +160,10 @@ def _shape_for(options: Generic, shapes: tuple[Shape, ...], makes: str) -> Shape
             return shape
     if "auto" in decided:
         raise ValueError("a shape of `auto` is decided by `prepare`, before the first part is converted")
-    columns = f"; its columns are {', '.join(options.columns)}" if isinstance(options, Shaped) else ""
+    found = f"; its columns are {', '.join(options.columns)}" if isinstance(options, Shaped) else ""
     wanted = "; ".join(str(shape) for shape in shapes)
     raise UserError(
-        f"{options.path}: has the shape {', '.join(decided)}, which holds no {makes}{columns}; expected here: {wanted}; "
+        f"{options.path}: has the shape {', '.join(decided)}, which holds no {makes}{found}; expected here: {wanted}; "
         "rename the columns, or move the entry: conversations belong under data.sft, pairs under data.preference, and "
         "prompts are answered by an entry of generate (rollout: respond)"
     )

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import pytest
 
 from posttrain.data.generate.requests import Answer, Failed, Request, seed_of
-from posttrain.data.generate.rollouts.respond import prompt_names, respond
+from posttrain.data.generate.rollouts.respond import problems_of_respond, prompt_names, respond
 from posttrain.data.generate.rows import Outcome
 from posttrain.data.rows import Message
-from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Respond, Sampling
 from tests.data.generate.made import Said, Scripted, last_user, outcome, row, truncated, turns
 
@@ -241,15 +240,11 @@ def test_the_order_of_answers_does_not_matter(best_of: Literal["first", "judge",
 
 
 def test_problems_come_together() -> None:
-    with pytest.raises(UserError) as raised:
-        respond(options(n=4, sampling=GREEDY, system=" "), SEED)
-    assert raised.value.problems == [
-        f"generate, the entry answers: {problem}"
-        for problem in (
-            "n: 4 samples at temperature 0 are all the same; raise sampling.temperature or set n: 1",
-            "system: is blank; leave it out to keep the system turns that the rows have",
-        )
+    assert problems_of_respond(options(n=4, sampling=GREEDY, system=" ")) == [
+        "n: 4 samples at temperature 0 are all the same; raise sampling.temperature or set n: 1",
+        "system: is blank; leave it out to keep the system turns that the rows have",
     ]
+    assert problems_of_respond(options(n=1, sampling=GREEDY, system="Be kind.")) == []
 
 
 def test_the_prompts_of_an_entry() -> None:

@@ -10,7 +10,6 @@ from posttrain.data.generate.categories import (
     SHARES,
     built_in,
     categories_of,
-    category_of,
     problems,
     quotas,
     schedule,
@@ -53,11 +52,9 @@ def test_any_prefix_of_the_rows_has_about_the_shares() -> None:
             assert abs(so_far[each] - taken * share) <= 1.5 + share * len(counts) / 2
 
 
-def test_a_category_is_that_of_the_schedule() -> None:
-    options = entry(4, categories=[Category(name="a", weight=3, system="A"), Category(name="b", weight=1)])
-    assert [category_of(options, number).name for number in range(4)] == ["a", "a", "b", "a"]
-    with pytest.raises(IndexError):
-        category_of(options, 4)
+def test_turns_are_spread_evenly() -> None:
+    assert list(schedule((3, 1))) == [0, 0, 1, 0]
+    assert list(schedule((1, 0, 2))) == [2, 0, 2]
 
 
 @pytest.mark.parametrize("language", ["en", "fi"])
@@ -83,13 +80,17 @@ def test_a_named_category_gets_the_built_in_prompt_unless_it_has_its_own() -> No
 
 
 def test_problems_are_found_together() -> None:
-    given = [Category(name="a", weight=-1), Category(name="A", weight=0), Category(name="b", weight=float("nan"))]
+    given = [Category(name=name) for name in ("a", "b", "A", "c", "B")]
     found = problems(entry(categories=given))
-    assert len(found) == 4
-    assert all(problem.startswith("categories: ") for problem in found)
-    with pytest.raises(UserError, match="weight -1") as error:
+    assert found == [f"categories: '{name}' is there twice; give each name once" for name in ("A", "B")]
+    with pytest.raises(UserError) as error:
         categories_of(entry(categories=given))
-    assert len(error.value.problems) == 4
+    assert error.value.problems == [f"generate.m.{problem}" for problem in found]
+
+
+@pytest.mark.parametrize("spelling", ["fin", "Finnish", "FI"])
+def test_a_language_may_be_spelt_as_elsewhere_in_a_recipe(spelling: str) -> None:
+    assert categories_of(entry(language=spelling)) == categories_of(entry(language="fi"))
 
 
 def test_a_language_without_built_in_categories_needs_some_of_its_own() -> None:

@@ -115,7 +115,7 @@ def test_two_thousand_requests_through_every_fault(tmp_path: Path) -> None:
     ]
 
     async def run(server: FakeServer, store: Store) -> tuple[list[Any], dict[str, Any]]:
-        endpoint = Endpoint(Teacher(model="m", base_url=server.url, timeout=0.4))
+        endpoint = Endpoint(Teacher(model="m", base_url=server.url, timeout=3.0))
         # A wide throttle, because refusals that do not depend on the load would bring it to a crawl.
         client = client_of(endpoint, store, max_attempts=4, throttles={"teacher": Throttle(1024)})
         results = await ask_all(client, requests)
@@ -123,7 +123,7 @@ def test_two_thousand_requests_through_every_fault(tmp_path: Path) -> None:
         return results, client.stats.snapshot()
 
     faults = tuple(fault for fault in FAULTS if fault != "slow") * 3 + ("slow",)
-    with FakeServer(faults=faults, failures=3, spread=0.01, slow=0.6) as server, Store(tmp_path / "s") as store:
+    with FakeServer(faults=faults, failures=3, spread=0.01, slow=4.0) as server, Store(tmp_path / "s") as store:
         results, stats = asyncio.run(run(server, store))
         for number, (text, result) in enumerate(zip(texts, results, strict=True)):
             if text.startswith("never"):

@@ -317,14 +317,21 @@ def test_cutting() -> None:
 
 
 def test_problems_are_reported_together_with_their_keys() -> None:
-    options = entry(
-        rows=0, turns=0, rows_from="x", instruction=Sampling(temperature=0.0), categories=[Category(name="a", weight=0)]
-    )
+    options = entry(instruction=Sampling(temperature=0.0), categories=[Category(name="a"), Category(name="a")])
     keys = [problem.split(":")[0] for problem in problems_of_magpie(options)]
-    assert keys == ["rows", "turns", "rows_from", "instruction.temperature", "categories"]
-    with pytest.raises(UserError, match=r"generate\.m\.turns") as error:
-        magpie(options, 1, FakePrefix)
-    assert len(error.value.problems) == 5
+    assert keys == ["instruction.temperature", "categories"]
+    assert problems_of_magpie(entry()) == []
+
+
+@pytest.mark.parametrize("spelling", ["fin", "Finnish"])
+def test_a_language_may_be_spelt_as_elsewhere_in_a_recipe(spelling: str) -> None:
+    found = []
+    for language in ("fi", spelling):
+        asker = Scripted(in_order("Eka?", "Yksi.", "Toka?", "Kaksi."))
+        made = write(entry(turns=2, language=language, categories=[]), asker)
+        found.append((made, [(request.prompt, request.messages) for request in asker.requests()]))
+    assert found[0] == found[1]
+    assert found[1][0].language == "fi"
 
 
 def test_names_of_the_prompts_that_are_used() -> None:

@@ -13,7 +13,6 @@ from posttrain.data.generate.parts import (
     PartWriter,
     Refusals,
     RunSummary,
-    failure_kind,
     finish,
     finished,
     part_files,
@@ -157,10 +156,3 @@ def test_a_tombstone_keeps_its_input_and_a_reason_that_can_be_written(tmp_path: 
 def test_the_language_of_an_outcome_is_taken() -> None:
     assert record_of(row(), Outcome(messages=[QUESTION, ANSWER], language="fi"))["language"] == "fi"
     assert record_of(row(), Outcome(messages=[QUESTION, ANSWER]))["language"] == "en"
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"), [("refused", "refused"), ("no answer: 429", "no answer"), ("cut:off: x", "cut")]
-)
-def test_reasons_are_counted_up_to_the_first_colon(reason: str, kind: str) -> None:
-    assert failure_kind(reason) == kind

@@ -11,10 +11,9 @@ import pytest
 from posttrain.data.generate.prompts import prompt
 from posttrain.data.generate.ratings import RATING_SCHEMA
 from posttrain.data.generate.requests import Failed, Request, seed_of
-from posttrain.data.generate.rollouts.rate import RETRY_TEMPERATURE, prompt_names, rate
+from posttrain.data.generate.rollouts.rate import RETRY_TEMPERATURE, problems_of_rate, prompt_names, rate
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import Outcome
-from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Rate, Sampling
 from tests.data.generate.made import Said, Scripted, outcome, row, truncated, turns
 
@@ -178,11 +177,10 @@ def test_the_rows_are_not_changed() -> None:
 
 
 def test_a_minimum_for_what_nobody_rates_is_a_problem() -> None:
-    with pytest.raises(UserError) as raised:
-        rate(options(scales=["quality"], min_fluency=3), SEED)
-    assert raised.value.problems == [
-        "generate, the entry rated: min_fluency: nobody rates the fluency; add fluency to scales"
+    assert problems_of_rate(options(scales=["quality"], min_fluency=3)) == [
+        "min_fluency: nobody rates the fluency; add fluency to scales"
     ]
+    assert problems_of_rate(options(scales=["quality", "fluency"], min_fluency=3)) == []
 
 
 def test_the_prompts_of_an_entry() -> None:

@@ -183,3 +183,27 @@ def test_a_full_disk_is_said_to_whoever_waits(tmp_path: Path) -> None:
     store.close()
     with Store(tmp_path / "a") as store:
         assert len(store) == 10
+
+
+class _Broken:
+    """A connection whose disk is gone in the middle of a commit, so that not even a rollback works."""
+
+    in_transaction = True
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.close = connection.close
+
+    def execute(self, statement: str, values: object = ()) -> sqlite3.Cursor:
+        if statement.startswith("SELECT"):
+            return sqlite3.connect(":memory:").execute("SELECT 1 WHERE 0")
+        raise sqlite3.OperationalError(f"disk I/O error at {statement}")
+
+
+def test_whoever_waits_is_told_though_the_rollback_fails_too(tmp_path: Path) -> None:
+    async def put(store: Store) -> None:
+        await asyncio.wait_for(store.put(bytes(16), Answer(text="a", finish_reason="stop")), 5)
+
+    with Store(tmp_path / "answers.sqlite") as store:
+        store._connection = _Broken(store._connection)  # type: ignore[assignment]
+        with pytest.raises(UserError, match="disk I/O error at BEGIN IMMEDIATE"):
+            asyncio.run(put(store))

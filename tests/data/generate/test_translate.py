@@ -12,7 +12,6 @@ from posttrain.data.generate.masking import fault, lines_of, restored
 from posttrain.data.generate.prompts import prompt
 from posttrain.data.generate.requests import Failed, Request
 from posttrain.data.generate.rollouts.translate import problems_of_translate, prompt_names, translate
-from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Example, Sampling, Translate
 from tests.data.generate.made import Said, Scripted, last_user, outcome, row, truncated, turns
 
@@ -274,25 +273,24 @@ def test_a_gate_fails_the_row_with_its_scores() -> None:
 
 def test_problems_are_reported_together_with_their_keys() -> None:
     options = entry(
-        to="Finnish",
-        examples=[Example(source=" ", target="a\nb")],
-        min_language_score=2.0,
-        min_gzip_ratio=-1.0,
-        max_length_ratio=0.0,
+        examples=[Example(source=" ", target="a\nb"), Example(source="a", target="b")],
     )
     keys = [problem.split(":")[0] for problem in problems_of_translate(options)]
-    assert keys == [
-        "to",
-        "examples[0].source",
-        "examples[0].target",
-        "min_language_score",
-        "min_gzip_ratio",
-        "max_length_ratio",
-    ]
-    with pytest.raises(UserError, match=r"generate\.t\.to") as error:
-        translate(options, 1)
-    assert len(error.value.problems) == 6
+    assert keys == ["examples[0].source", "examples[0].target"]
     assert prompt_names(options) == ["translate"]
+
+
+@pytest.mark.parametrize("spelling", ["fin", "Finnish"])
+def test_a_language_may_be_spelt_as_elsewhere_in_a_recipe(spelling: str) -> None:
+    found = []
+    for to in ("fi", spelling):
+        asker = Scripted(lambda request: "Hei vain.")
+        made = outcome(translate(entry(to=to), 1), row(turns("Hello there.")), asker)
+        found.append((made, [request.messages for request in asker.requests()]))
+    assert found[0] == found[1]
+    assert found[1][0].language == "fi"
+    same = outcome(translate(entry(to=spelling), 1), row(turns("Hei."), language="fi"), Scripted())
+    assert same.failed == "in the language already: fi"
 
 
 def test_a_mark_is_bent_only_by_what_the_translation_adds() -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Protocol
 
-from posttrain.data.generate.categories import categories_of, problems, quotas, schedule
+from posttrain.data.generate.categories import categories_of, problems, prompts_language, quotas, schedule
 from posttrain.data.generate.instruction_tags import TAGS, tags
 from posttrain.data.generate.prompts import prompt
 from posttrain.data.generate.requests import LENGTH, Answer, Asker, Failed, Request, seed_of
+from posttrain.data.generate.rollouts.answers import unfit
 from posttrain.data.generate.rollouts.rate import prompt_language
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.rows import BadRow, Message, SftRow, turn
@@ -27,8 +28,6 @@ from posttrain.recipe.schema_data import MarkupFilter
 from posttrain.recipe.schema_generate import Category, MagpieRollout, Sampling
 
 FOLLOW_UP = "follow-up"  # the system prompt under which user turns after the first are written
-
-_CUT_OFF = ("content_filter", "abort")  # what servers call an answer that they broke off themselves
 
 
 class PrefixLike(Protocol):
@@ -55,15 +54,13 @@ def magpie(options: MagpieRollout, seed: int, prefix_for: Callable[[str | None],
     under `untagged`; `prompt_language` where it was asked in another language than the row's.
 
     Args:
-        options: The entry.
+        options: The entry, in which `problems_of_magpie` finds nothing.
         seed: The recipe's.
         prefix_for: From a system prompt, or None, to the teacher's prefix with it.
 
     Raises:
-        UserError: See `problems_of_magpie`; or the template cannot carry the system prompts.
+        UserError: The template cannot carry the system prompts.
     """
-    if found := problems_of_magpie(options):
-        raise UserError([f"generate.{options.name}.{problem}" for problem in found])
     categories = categories_of(options)
     turns_of = schedule(quotas([category.weight for category in categories], options.rows))
     prefixes = cache(prefix_for)
@@ -82,11 +79,12 @@ def magpie(options: MagpieRollout, seed: int, prefix_for: Callable[[str | None],
             return Outcome(meta=conversation.meta(), failed=_at(failed.reason, number, options.turns))
         meta = conversation.meta()
         if options.tag:
-            language = _language(options)
+            language = prompts_language(options)
             meta |= await tags(asker, conversation.messages[0]["content"], language, seed, row.id)
             meta |= prompt_language([tag.prompt for tag in TAGS], language)
-        # Where the recipe says no language, the built-in prompts are English.
-        language_written = options.language or (None if options.categories else _language(options))
+        # What a category of the recipe's own asks for is in a language that only the recipe knows.
+        known = options.language is not None or not options.categories
+        language_written = prompts_language(options) if known else None
         return Outcome(messages=conversation.messages, language=language_written, meta=meta)
 
     return rollout
@@ -137,12 +135,8 @@ class _Conversation:
             Failed: There is no answer to be had, or it is unfit.
         """
         answer = await self._ask("answer", number, self.options.sampling, messages=tuple(self.messages))
-        if answer.finish_reason == LENGTH and not self.options.keep_truncated:
-            raise Failed(f"answer truncated: finish_reason {LENGTH}")
-        if answer.finish_reason in _CUT_OFF:
-            raise Failed(f"answer cut off: finish_reason {answer.finish_reason}")
-        if not answer.text.strip():
-            raise Failed("empty answer")
+        if reason := unfit(answer, self.options.keep_truncated):
+            raise Failed(reason)
         self.messages.append(_checked("assistant", answer.text))
         self.reasons.append(answer.finish_reason)
 
@@ -205,8 +199,8 @@ def _system(options: MagpieRollout, category: Category, number: int) -> str | No
     In a language without a prompt for follow-ups, the category's stands for it: an English one would have the user go
     on in English.
     """
-    follow_up = prompt(FOLLOW_UP, _language(options))
-    if number == 0 or follow_up.language != _language(options):
+    follow_up = prompt(FOLLOW_UP, prompts_language(options))
+    if number == 0 or follow_up.language != prompts_language(options):
         return category.system or None
     return follow_up.render()
 
@@ -217,19 +211,8 @@ def prompt_names(options: MagpieRollout) -> list[str]:
 
 
 def problems_of_magpie(options: MagpieRollout) -> list[str]:
-    """Return what is wrong with an entry, each problem beginning with its key."""
-    found = [
-        f"{key}: {value} is less than 1"
-        for key, value in (("rows", options.rows), ("turns", options.turns))
-        if value < 1
-    ]
-    for key in ("source", "rows_from"):
-        if getattr(options, key) is not None:
-            found.append(f"{key}: magpie writes its rows without any; leave it out")
+    """Return what is wrong with an entry as a whole, each problem beginning with its key."""
+    found = []
     if options.instruction.temperature == 0:
         found.append("instruction.temperature: 0 writes the same instruction for every row; 1 is usual")
     return [*found, *problems(options)]
-
-
-def _language(options: MagpieRollout) -> str:
-    return options.language or "en"

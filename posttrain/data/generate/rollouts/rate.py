@@ -13,7 +13,6 @@ from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.languages import language_code
 from posttrain.data.rows import Message
-from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Rate, Sampling
 
 RETRY_TEMPERATURE = 0.7  # where the first try is greedy: asked again greedily, the judge would write the same
@@ -28,14 +27,9 @@ def rate(options: Rate, seed: int) -> Rollout:
     judge's own reason where a request failed for good.
 
     Args:
-        options: The entry.
+        options: The entry, in which `problems_of_rate` finds nothing.
         seed: The recipe's.
-
-    Raises:
-        UserError: See `problems_of_rate`.
     """
-    if problems := problems_of_rate(options):
-        raise UserError([f"generate, the entry {options.name}: {problem}" for problem in problems])
     minima = {"quality": options.min_quality, "fluency": options.min_fluency}
 
     async def rollout(row: InputRow, asker: Asker) -> Outcome:

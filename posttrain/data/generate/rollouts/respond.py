@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posttrain.data.generate.requests import LENGTH, Answer, Asker, Failed, Request, seed_of
+from posttrain.data.generate.requests import Answer, Asker, Failed, Request, seed_of
+from posttrain.data.generate.rollouts.answers import unfit
 from posttrain.data.generate.rollouts.rate import prompt_language, rated
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
-from posttrain.data.rows import BadRow, Message, check_order, reason_kind, turn
-from posttrain.errors import UserError
+from posttrain.data.rows import BadRow, Message, check_order, reason_kind
 from posttrain.recipe.schema_generate import Rate, Respond
 
 UNRATED = "unrated"
 SCALE = "quality"  # what the judge of `best_of` rates
 
-_CUT_OFF = ("content_filter", "abort")  # what servers call an answer that they broke off themselves
 _JUDGE = Rate(rollout="rate", name="best_of")  # for its defaults: greedy, and two retries
 
 
@@ -37,14 +36,9 @@ def respond(options: Respond, seed: int) -> Rollout:
     several turns were answered, `turns` holds the same of each. The judge's `prompt_language` is as for `rate`.
 
     Args:
-        options: The entry.
+        options: The entry, in which `problems_of_respond` finds nothing.
         seed: The recipe's.
-
-    Raises:
-        UserError: See `problems_of_respond`.
     """
-    if problems := problems_of_respond(options):
-        raise UserError([f"generate, the entry {options.name}: {problem}" for problem in problems])
 
     async def rollout(row: InputRow, asker: Asker) -> Outcome:
         users = [place for place, message in enumerate(row.messages) if message["role"] == "user"]
@@ -151,7 +145,7 @@ class _Answering:
                 continue
             answered.prompt_tokens += answer.prompt_tokens
             answered.completion_tokens += answer.completion_tokens
-            if reason := _unfit(answer, self.options.keep_truncated):
+            if reason := unfit(answer, self.options.keep_truncated):
                 answered.leave_out(sample, reason)
             else:
                 answered.samples[sample] = answer
@@ -223,21 +217,6 @@ class _Answering:
         if not math.isfinite(reward):
             raise Failed(f"reward is not a number: {reward}")
         return reward
-
-
-def _unfit(answer: Answer, keep_truncated: bool) -> str | None:
-    """Return why an answer cannot be a turn of a row, or None."""
-    if answer.finish_reason == LENGTH and not keep_truncated:
-        return f"answer truncated: finish_reason {LENGTH}"
-    if answer.finish_reason in _CUT_OFF:
-        return f"answer cut off: finish_reason {answer.finish_reason}"
-    if not answer.text.strip():
-        return "empty answer"
-    try:
-        turn("assistant", answer.text)
-    except BadRow as bad:
-        return str(bad)
-    return None
 
 
 def _ranks(scores: Sequence[float | None]) -> list[float]:

@@ -20,7 +20,6 @@ from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.generate.translation_gates import judge, problems_of_gates
 from posttrain.data.languages import language_code
 from posttrain.data.rows import BadRow, Message, turn
-from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Translate
 
 PROMPT = "translate"
@@ -38,14 +37,10 @@ def translate(options: Translate, seed: int) -> Rollout:
     through, and the gates' scores; no copy of the original.
 
     Args:
-        options: The entry.
+        options: The entry, in which `problems_of_translate` finds nothing.
         seed: The recipe's.
-
-    Raises:
-        UserError: See `problems_of_translate`.
     """
-    if problems := problems_of_translate(options):
-        raise UserError([f"generate.{options.name}.{problem}" for problem in problems])
+    options = replace(options, to=language_code(options.to))
 
     async def rollout(row: InputRow, asker: Asker) -> Outcome:
         chosen = [
@@ -53,7 +48,7 @@ def translate(options: Translate, seed: int) -> Rollout:
         ]
         if not chosen:
             return Outcome(failed="no turn to translate")
-        if language_code(row.language) == language_code(options.to):
+        if language_code(row.language) == options.to:
             return Outcome(failed=f"in the language already: {options.to}")
         texts = {place: lines_of(row.messages[place]["content"]) for place in chosen}
         same: defaultdict[str, list[Line]] = defaultdict(list)
@@ -177,10 +172,8 @@ def prompt_names(options: Translate) -> list[str]:
 
 
 def problems_of_translate(options: Translate) -> list[str]:
-    """Return what is wrong with an entry, each problem beginning with its key."""
+    """Return what is wrong with an entry as a whole, each problem beginning with its key."""
     found = []
-    if not options.to or language_code(options.to) != options.to:
-        found.append(f"to: {options.to!r} is not an ISO 639 code such as fi")
     for number, example in enumerate(options.examples):
         for key, text in (("source", example.source), ("target", example.target)):
             if not text.strip():
