@@ -22,8 +22,9 @@ class Teacher:
 
     `engine: endpoint` asks an OpenAI-compatible server at `base_url`; `local` runs the model in this process, in
     batches of `batch_size`; `sample` asks no model: it answers with sentences of the package, for smoke runs.
-    `api_key_env` names the environment variable with the key, so that no recipe holds one. `tokenizer` is the hub id or folder of the tokenizer, where `model` is only a server's name for it. Times are in
-    seconds, `max_concurrency` in requests: fewer are sent while the server pushes back.
+    `api_key_env` names the environment variable with the key, so that no recipe holds one. `tokenizer` is the hub id or
+    folder of the tokenizer, where `model` is only a server's name for it. Times are in seconds, `max_concurrency` in
+    requests: fewer are sent while the server pushes back.
     """
 
     engine: Literal["endpoint", "local", "sample"] = "endpoint"
@@ -100,8 +101,9 @@ class Rollout:
 
     Rows come from `source`, an entry as under `data.sft`, or from the entry of `generate` that `rows_from` names,
     before this one. Where the rollout needs no answers (`respond`, and `translate` of user turns), a source may hold
-    prompts without any. `name` is what `{source: generated, path: NAME}` under `data.sft` calls the rows. An answer that
-    reached `max_tokens` fails its row unless `keep_truncated`. `max_rows` takes the first so many rows, for trials.
+    prompts without any. `name` is what `{source: generated, path: NAME}` under `data.sft` calls the rows. An answer
+    that reached `max_tokens` fails its row unless `keep_truncated`. `max_rows` takes the first so many rows, for
+    trials.
     """
 
     rollout: str
