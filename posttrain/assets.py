@@ -40,6 +40,15 @@ def locate(path: str) -> str:
     return path
 
 
+def launch_file(written: str) -> Path:
+    """Return an accelerate configuration file: a path, or else one of the package's, `launch/accelerate/ddp.yaml`."""
+    path = Path(written).expanduser()
+    if path.exists():
+        return path
+    own = asset_folder("launch") / written.removeprefix("launch/")
+    return own if own.is_file() else path
+
+
 def is_hub_id(written: str, *, bare: bool = False) -> bool:
     """Tell a repository of the hub from a path.
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from posttrain.cli.check import check
 from posttrain.cli.options import show_version
 from posttrain.cli.plan import plan
 from posttrain.cli.recipes import recipes
-from posttrain.cli.run import cpt, data, dpo, generate, run, sft, tokenize
+from posttrain.cli.run import cpt, data, dpo, generate, ref_logps, run, sft, tokenize
 from posttrain.cli.show import show
 
 app = typer.Typer(
@@ -32,5 +33,5 @@ def _root(
     """Turn a base language model into a released chat model, from one recipe."""
 
 
-for command in (run, generate, data, tokenize, cpt, sft, dpo, plan, show, recipes):
+for command in (run, generate, data, tokenize, cpt, sft, ref_logps, dpo, plan, check, show, recipes):
     app.command()(command)

@@ -24,6 +24,15 @@ ForceOption = Annotated[
     ),
 ]
 
+SmokeOption = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Prove the recipe on this machine first: a tiny model of the same architecture, sample rows and "
+        "few steps, in its own output folder.",
+    ),
+]
+
 
 def show_version(wanted: bool) -> None:
     """Print the version and end."""

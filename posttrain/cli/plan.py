@@ -28,8 +28,20 @@ def plan(
         ),
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --probe: how many GPUs the server runs on.")] = 1,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            "--hardware",
+            metavar="NAME",
+            help="Devices to reckon memory, time and energy for, instead of launch.hardware: MI250X (one die), "
+            "A100-40G, A100-80G, H100, H200 or RTX4090.",
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option("--devices", metavar="N", min=1, help="How many, instead of launch.num_processes.")
+    ] = None,
 ) -> None:
-    """Say what a run would build, resume or reuse, and why; start nothing."""
+    """Say what a run would build, resume or reuse, and why, and what the training will take; start nothing."""
     from posttrain.recipe import load, render_resolved
 
     changes = list(overrides or ())
@@ -50,16 +62,24 @@ def plan(
             "which a server that is kept busy for longer exceeds"
         )
         return
+    from posttrain.planning.chain import plan_training
     from posttrain.stages import launch
     from posttrain.stages.runner import survey
 
+    if devices is not None:
+        changes.append(f"launch.num_processes={devices}")
+        loaded = load(recipe, changes)
     statuses = survey(loaded, force=list(force or ()))
     width = max((len(status.stage.name) for status in statuses), default=0)
     for status in statuses:
         print(f"{status.stage.name:<{width}} {status.state:<8} {status.folder}  ({status.reason})")
+    for line in plan_training(loaded.recipe, statuses, hardware, devices):
+        print(line)
     how = launch.plan(loaded.recipe)
     if how.launches:
         print(f"training runs in {how.processes} processes:")
         for status in statuses:
             if status.stage.trains:
                 print("  " + shlex.join(launch.launch_command(how, status.stage.name, [recipe, *changes])))
+    elif any(status.stage.trains for status in statuses):
+        print("training runs in one process: " + shlex.join(["posttrain", "run", recipe, *changes]))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posttrain.cli.options import ForceOption, OverridesArgument, RecipeArgument
+from posttrain.cli.options import ForceOption, OverridesArgument, RecipeArgument, SmokeOption
 from posttrain.errors import UserError
+
+if TYPE_CHECKING:
+    from posttrain.recipe import LoadedRecipe
 
 FromOption = Annotated[
     str | None,
@@ -26,6 +29,7 @@ def _execute(
     until: str | None = None,
     target: str | Sequence[str] | None = None,
     force: Sequence[str] | None = None,
+    smoke: bool = False,
 ) -> None:
     from rich.console import Console
 
@@ -35,11 +39,34 @@ def _execute(
     from posttrain.stages.runner import run as run_stages
 
     loaded = load(recipe, list(overrides or ()))
+    if smoke:
+        loaded = _small(loaded)
     console = Console()
     done = run_stages(loaded, from_=from_, until=until, target=target, force=list(force or ()), console=console)
     # A process that `run` has launched leaves the summary to the run above it.
     if OWNER_VARIABLE not in os.environ and any(entry.action != "reuse" for entry in done):
         summarise(done, console)
+
+
+def _small(loaded: LoadedRecipe) -> LoadedRecipe:
+    """Return the recipe made small, with its tiny model in place."""
+    from pathlib import Path
+
+    from posttrain.recipe.smoke import FOLDER, smoke
+
+    small = smoke(loaded)
+    recipe = small.loaded.recipe
+    said = list(small.notes)
+    if recipe.model.new is None:
+        from posttrain.train.stand_in import make_stand_in
+
+        folder = Path(recipe.output_dir) / FOLDER
+        reward = recipe.reward is not None
+        said.insert(0, f"model: {make_stand_in(recipe.model, small.base, folder, recipe.seed, reward)}")
+    if os.environ.get("RANK", "0") == "0":
+        for line in said:
+            print(f"smoke: {line}")
+    return small.loaded
 
 
 def run(
@@ -48,14 +75,39 @@ def run(
     from_: FromOption = None,
     until: UntilOption = None,
     force: ForceOption = None,
+    smoke: SmokeOption = False,
 ) -> None:
-    """Build every stage of a recipe that is not there yet, and go on with what was cut off."""
-    _execute(recipe, overrides, from_=from_, until=until, force=force)
+    """Build every stage of a recipe that is not there yet, and go on with what was cut off.
+
+    With launch.slurm in the recipe each stage becomes a job of the cluster.
+    """
+    if smoke or not _submitted(recipe, overrides, from_, until, force):
+        _execute(recipe, overrides, from_=from_, until=until, force=force, smoke=smoke)
+
+
+def _submitted(
+    recipe: str, overrides: Sequence[str] | None, from_: str | None, until: str | None, force: Sequence[str] | None
+) -> bool:
+    """Submit the stages where the recipe asks for that; return False where they are to be built here."""
+    from posttrain.recipe import load
+    from posttrain.stages.slurm import submit, submits
+
+    loaded = load(recipe, list(overrides or ()))
+    if not submits(loaded.recipe):
+        return False
+    complete = submit(loaded, from_=from_, until=until, force=list(force or ()))
+    print(f"nothing to submit: {', '.join(status.stage.name for status in complete)} are complete")
+    return True
 
 
 def _stage(name: str, what: str) -> Callable[..., None]:
-    def command(recipe: RecipeArgument, overrides: OverridesArgument = None, force: ForceOption = None) -> None:
-        _execute(recipe, overrides, target=name, force=force)
+    def command(
+        recipe: RecipeArgument,
+        overrides: OverridesArgument = None,
+        force: ForceOption = None,
+        smoke: SmokeOption = False,
+    ) -> None:
+        _execute(recipe, overrides, target=name, force=force, smoke=smoke)
 
     command.__name__ = name
     command.__doc__ = f"{what} The stages it is made from are built first where they are missing."
@@ -68,16 +120,17 @@ data = _stage("data", "Build the SFT and preference rows.")
 
 
 def tokenize(recipe: RecipeArgument, overrides: OverridesArgument = None, force: ForceOption = None) -> None:
-    """Turn the rows of both sets into tokens. The stages they are made from are built first where they are missing."""
+    """Turn the rows of both sets, and texts with shares, into tokens; what they are made from is built first."""
     from posttrain.recipe import load
     from posttrain.stages.graph import chain
 
     stages = [stage.name for stage in chain(load(recipe, list(overrides or ())).recipe)]
-    targets = [name for name in stages if name in ("tokenize-sft", "tokenize-preference")]
+    targets = [name for name in stages if name.startswith("tokenize-")]
     if not targets:
-        raise UserError("tokenize: the recipe has neither an sft nor a dpo section, so there is nothing to tokenize")
+        raise UserError("tokenize: there is nothing to; the recipe has no sft or dpo section, and no texts with shares")
     _execute(recipe, overrides, target=targets, force=force)
 
 
 sft = _stage("sft", "Train the SFT checkpoint; also under accelerate launch.")
+ref_logps = _stage("ref-logps", "Compute the reference log-probabilities of DPO; also under accelerate launch.")
 dpo = _stage("dpo", "Train the Instruct checkpoint by DPO; also under accelerate launch.")

@@ -27,6 +27,7 @@ class LoadedRecipe:
         origins: Where each value was written, by dotted key (`data.sft.0.path`); sections have an origin too.
         path: The recipe's file.
         name: The recipe as the user named it, and `overrides` the `key=value` arguments: together they load it again.
+        flags: Options of the command line that change how it is run, such as `--smoke`.
         masks: For each value that came through `${oc.env:...}`, by dotted key, the interpolation to show instead.
     """
 
@@ -35,7 +36,13 @@ class LoadedRecipe:
     path: Path
     name: str
     overrides: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     masks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows a subcommand on the command line to load the same again."""
+        return (self.name, *self.overrides, *self.flags)
 
     @property
     def secret_keys(self) -> frozenset[str]:

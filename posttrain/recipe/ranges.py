@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posttrain.data.sources.base import Source
-from posttrain.recipe import schema
+from posttrain.recipe import schema, schema_launch
 from posttrain.recipe import schema_data as data
 from posttrain.recipe import schema_generate as generate
 
@@ -100,8 +100,11 @@ RULES: dict[type, dict[str, Rule]] = {
         "save_steps": _ONE_OR_MORE,
         "save_total_limit": _ONE_OR_MORE,
     },
-    schema.TextSource: {"path": _TEXT, "split": _TEXT, "column": _TEXT},
-    schema.Cpt: {"validation_fraction": _between(0, 1, above=False)},
+    schema.TextSource: {
+        **dict.fromkeys(("path", "config", "split", "column"), _TEXT),
+        "share": Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    },
+    schema.Cpt: {"validation_fraction": _between(0, 1, above=False), "tokens": _ONE_OR_MORE},
     schema.Dpo: {
         "beta": _POSITIVE,
         "label_smoothing": _between(0, 0.5, above=False),
@@ -192,6 +195,12 @@ RULES: dict[type, dict[str, Rule]] = {
         "max_length_ratio": _POSITIVE,
     },
     schema.Launch: {"num_processes": _ONE_OR_MORE, "config": _TEXT},
+    schema_launch.Slurm: {
+        "nodes": _ONE_OR_MORE,
+        "gpus_per_node": _NOT_NEGATIVE,
+        **dict.fromkeys(("partition", "time", "account", "script"), _TEXT),
+    },
+    schema_launch.CpuJob: {"cpus": _ONE_OR_MORE, **dict.fromkeys(("partition", "time"), _TEXT)},
     schema.Recipe: {
         "name": Rule(lambda value: bool(re.fullmatch(r"[^\s/\\.][^\s/\\]*", value)), "one word that can name a folder"),
         "output_dir": _TEXT,

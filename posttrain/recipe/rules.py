@@ -10,6 +10,7 @@ from posttrain.recipe.interpolation import UNRESOLVED
 from posttrain.recipe.names import LOSSES, is_known, names
 from posttrain.recipe.origins import DEFAULT, Node
 from posttrain.recipe.rules_generate import check_generate
+from posttrain.recipe.rules_text import check_text
 from posttrain.recipe.schema import Lora, Model, Recipe
 from posttrain.recipe.suggest import did_you_mean, nearest
 
@@ -41,8 +42,10 @@ def check_rules(tree: Node) -> list[str]:
         *check_generate(tree),
         *_data(tree),
         *_quantization(tree),
+        *check_text(tree),
         *_names(tree),
         *_continued_adapter(tree),
+        *_reference(tree),
     ]
 
 
@@ -113,6 +116,24 @@ def _continued_adapter(tree: Node) -> list[str]:
         for key in Lora.__dataclass_fields__
         if key not in ("merge", "dropout") and _plain(tree, f"sft.lora.{key}") != _plain(tree, f"dpo.lora.{key}")
     ]
+
+
+def _reference(tree: Node) -> list[str]:
+    """Where reference log-probabilities come from has to go with the adapter and with a reference that moves."""
+    node = _at(tree, "dpo.reference")
+    if node is None:
+        return []
+    problems = []
+    if node.value == "adapter_off" and _at(tree, "dpo.lora") is None:
+        problems.append(
+            f"{node.origin}: dpo.reference: adapter_off needs an adapter; give dpo.lora, or reference: precomputed"
+        )
+    if node.value == "precomputed" and _value(tree, "dpo.trainer.sync_ref_model") is True:
+        problems.append(
+            f"{node.origin}: dpo.reference: dpo.trainer.sync_ref_model changes the reference while it trains, and "
+            "precomputed log-probabilities stay as they are; give reference: model, or leave sync_ref_model out"
+        )
+    return problems
 
 
 def _plain(tree: Node, key: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from posttrain.recipe.schema_data import Data, Validation
 from posttrain.recipe.schema_generate import Cluster, RewardModel, Teacher
+from posttrain.recipe.schema_launch import Slurm
 
 __all__ = [
     "Cpt",
@@ -24,6 +25,7 @@ __all__ = [
     "NewModel",
     "Recipe",
     "Sft",
+    "Slurm",
     "TextSource",
     "Training",
     "Validation",
@@ -117,10 +119,17 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource:
-    """Plain text to pretrain on: a file or folder of .txt, .jsonl or .parquet, or a hub id."""
+    """Plain text to pretrain on: a file or folder of .txt, .jsonl or .parquet, or a hub id.
+
+    `share` is the part of all training tokens that come from this text; every text of a recipe has one, or none has.
+    A text that runs out before the training ends is begun again in another order, or ends it with `repeat: false`.
+    """
 
     path: str
+    share: float | None = None
+    repeat: bool = True
     revision: str | None = None
+    config: str | None = None
     split: str = "train"
     column: str = "text"
     language: str | None = None
@@ -129,9 +138,15 @@ class TextSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Cpt(Training):
-    """Continued pretraining: text packed into blocks of `max_length` tokens, loss on every token."""
+    """Continued pretraining: text packed into blocks of `max_length` tokens, loss on every token.
+
+    Where the texts have shares, they are tokenised by a stage of their own and mixed block by block; otherwise all of
+    them are read into memory and shuffled together. `tokens` is how many to train on, instead of `max_steps` and
+    `num_train_epochs`. An epoch of a mixture ends when the first of its texts has been read once.
+    """
 
     text: list[TextSource] = field(default_factory=list)
+    tokens: float | None = None
     validation_fraction: float = 0.02
 
 
@@ -151,11 +166,18 @@ class Sft(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Dpo(Training):
-    """Direct preference optimisation from the SFT checkpoint, which is also its reference."""
+    """Direct preference optimisation from the SFT checkpoint, which is also its reference.
+
+    `reference` says where the reference log-probabilities come from: `precomputed` by the ref-logps stage, so that
+    only the policy is in memory; `adapter_off`: the policy with its adapter off, or with a frozen copy of the adapter
+    that it started from; `model`: a second copy of the model. Not given, it is `adapter_off` with `lora` and
+    `precomputed` without.
+    """
 
     beta: float = 0.1
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid"])
     label_smoothing: float = 0.0
+    reference: Literal["precomputed", "adapter_off", "model"] | None = None
     lora: Lora | None = None
     quantization: Literal["none", "nf4"] = "none"
 
@@ -164,12 +186,15 @@ class Dpo(Training):
 class Launch:
     """How `posttrain run` starts the training stages: in its own process, or through accelerate.
 
-    `config` is an accelerate configuration file; `cpu` trains on the processor even where there is a GPU.
+    `config` is an accelerate configuration file; `cpu` trains on the processor even where there is a GPU. With `slurm`
+    the stages become jobs of a cluster. `hardware` says for which devices `posttrain plan` reckons, and nothing else.
     """
 
     num_processes: int = 1
     cpu: bool = False
     config: str | None = None
+    hardware: Literal["MI250X", "A100-40G", "A100-80G", "H100", "H200", "RTX4090"] | None = None
+    slurm: Slurm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,7 @@ _OWNED_BY_SFT = {
     "assistant_only_loss": "sft.loss_on",
     "completion_only_loss": "sft.loss_on",
 }
+_OWNED_BY_DPO = dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size"), "dpo.reference")
 _PREPARED = "trainers get rows of token ids, prepared beforehand"
 _BLOCKS = "pretraining packs blocks of text and trains every token"
 _FIXED_BY_CPT = dict.fromkeys(("packing", *_OWNED_BY_SFT), _BLOCKS)
@@ -132,5 +133,5 @@ def _own_key(stage: str, key: str) -> str | None:
         return key
     if key in schema.Model.__dataclass_fields__:
         return f"model.{key}"
-    owned = _OWNED | (_OWNED_BY_SFT if stage == "sft" else {})
+    owned = _OWNED | {"sft": _OWNED_BY_SFT, "dpo": _OWNED_BY_DPO}.get(stage, {})
     return owned[key].format(stage=stage) if key in owned else None

@@ -79,6 +79,13 @@ def tokenize_preference(context: Context) -> None:
     tokenize.tokenize_preference(context)
 
 
+def tokenize_cpt(context: Context) -> None:
+    """Turn texts with shares into blocks of tokens, in the order in which they are trained on."""
+    from posttrain.train.tokenize_text import tokenize_text
+
+    tokenize_text(context)
+
+
 def cpt(context: Context) -> None:
     """Pretrain the base model."""
     from posttrain.train.cpt import train_cpt
@@ -91,6 +98,13 @@ def sft(context: Context) -> None:
     from posttrain.train.sft import train_sft
 
     train_sft(context)
+
+
+def ref_logps(context: Context) -> None:
+    """Compute the reference log-probabilities of the preference pairs."""
+    from posttrain.train.ref_logps import compute_ref_logps
+
+    compute_ref_logps(context)
 
 
 def dpo(context: Context) -> None:

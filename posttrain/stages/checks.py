@@ -28,6 +28,13 @@ def training(section: str) -> Callable[[Recipe, int], list[str]]:
     return check
 
 
+def local_model(recipe: Recipe, world_size: int) -> list[str]:
+    """Check the model's folder."""
+    from posttrain.train.preflight import model_problems
+
+    return model_problems(recipe)
+
+
 def chat_template(recipe: Recipe, world_size: int) -> list[str]:
     """Check that the chat template can be used for SFT."""
     from posttrain.train.preflight import template_problems

@@ -30,6 +30,7 @@ class Context:
         rank: Number of this process, 0 the one that writes what only one may write.
         world_size: How many processes run this build together.
         console: Where to print; silent on every rank but 0.
+        parts: What the stage's fingerprint is made of; checkpoints name it, and are refused where it differs.
     """
 
     stage: str
@@ -41,6 +42,7 @@ class Context:
     rank: int
     world_size: int
     console: Console
+    parts: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     volatile: list[str] = field(default_factory=list)

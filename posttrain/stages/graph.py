@@ -14,7 +14,9 @@ from posttrain.chat.template import builtin_templates
 from posttrain.stages import builds, checks
 from posttrain.stages.external import External, external
 from posttrain.stages.generate import generate_files, generate_part, generate_problems, uses_generated
+from posttrain.stages.texts import is_mixture, mixture_part, text_files
 from posttrain.stages.tokens import counts_tokens, token_part, tokenizer_files, tokenizer_keys
+from posttrain.train.reference import PRECOMPUTED, reference_kind
 
 if TYPE_CHECKING:
     from posttrain.recipe.schema import Recipe
@@ -54,7 +56,7 @@ class Stage:
         build: Writes the output. In a stage that trains it is called in every process, otherwise in rank 0 only.
         files: The inputs from outside.
         check: Problems that are known before anything is built, given the number of processes that will train.
-        trains: Whether it runs under accelerate's launcher; it can be resumed then.
+        trains: Whether it runs under accelerate's launcher, as all that runs the model does; it can be resumed then.
         resumes: Whether it goes on from what an interrupted build of it left, though it does not train.
         keeps: Whether what it has built is kept when it ends with an error of the user's: it was dear.
         version: Raised when the code comes to mean something else by the same recipe.
@@ -111,12 +113,6 @@ def token_files(recipe: Recipe) -> list[External]:
     return tokenizer_files(recipe.model) + template_file(recipe)
 
 
-def text_files(recipe: Recipe) -> list[External]:
-    """Return the texts of `cpt`."""
-    texts = recipe.cpt.text if recipe.cpt is not None else []
-    return [external(f"cpt.text.{index}.path", text.path, bare=False) for index, text in enumerate(texts)]
-
-
 def data_files(recipe: Recipe) -> list[External]:
     """Return the sources of both sets."""
     from posttrain.data.sources import entry_options
@@ -150,6 +146,13 @@ def data_part(recipe: Recipe) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         return {"data": data, "seed": resolved["seed"], **model}
 
     return part
+
+
+def ref_logps_part(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick what reference log-probabilities depend on besides checkpoint and pairs: the precision above all."""
+    dpo = resolved["dpo"]
+    settings = {"quantization": dpo["quantization"], "lora": dpo["lora"] is not None}
+    return {"model": resolved["model"], "dpo": {**settings, "trainer": {"ld_alpha": dpo["trainer"].get("ld_alpha")}}}
 
 
 def token_stages(recipe: Recipe, inputs: tuple[str, ...]) -> list[Stage]:
@@ -224,12 +227,26 @@ def chain(recipe: Recipe) -> list[Stage]:
     if not from_cpt:
         stages += token_stages(recipe, present("data"))
     if recipe.cpt is not None:
+        mixture = is_mixture(recipe)
+        if mixture:
+            stages.append(
+                Stage(
+                    name="tokenize-cpt",
+                    folder="tokens-cpt",
+                    part=mixture_part(recipe),
+                    files=lambda recipe: text_files(recipe) + tokenizer_files(recipe.model),
+                    build=builds.tokenize_cpt,
+                    resumes=True,
+                    keeps=True,
+                )
+            )
         stages.append(
             Stage(
                 name="cpt",
                 folder="base",
+                inputs=present("tokenize-cpt"),
                 part=sections("model", "cpt", "seed"),
-                files=lambda recipe: model_files(recipe) + text_files(recipe),
+                files=lambda recipe: model_files(recipe) + ([] if mixture else text_files(recipe)),
                 check=checks.training("cpt"),
                 build=builds.cpt,
                 trains=True,
@@ -250,13 +267,26 @@ def chain(recipe: Recipe) -> list[Stage]:
                 trains=True,
             )
         )
+    if recipe.dpo is not None and reference_kind(recipe.dpo) == PRECOMPUTED:
+        stages.append(
+            Stage(
+                name="ref-logps",
+                folder="ref_logps",
+                inputs=present("cpt", "sft", "tokenize-preference"),
+                part=ref_logps_part,
+                files=model_files,
+                check=checks.local_model,
+                build=builds.ref_logps,
+                trains=True,
+            )
+        )
     if recipe.dpo is not None:
         stages.append(
             Stage(
                 name="dpo",
                 folder="instruct",
                 # the base too: an adapter from SFT is put onto it
-                inputs=present("cpt", "sft", "tokenize-preference"),
+                inputs=present("cpt", "sft", "tokenize-preference", "ref-logps"),
                 part=sections("model", "dpo", "seed"),
                 files=model_files,
                 check=checks.training("dpo"),

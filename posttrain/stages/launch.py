@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from posttrain.assets import launch_file
 from posttrain.errors import Interrupted, UserError
 from posttrain.stages.lock import OWNER_VARIABLE
 from posttrain.stages.ranks import launched_place
@@ -71,7 +72,7 @@ def world_size(recipe: Recipe) -> int:
 def _config_processes(config: str) -> int:
     where = f"launch.config: {config}"
     try:
-        content = yaml.safe_load(Path(config).expanduser().read_text(encoding="utf-8"))
+        content = yaml.safe_load(launch_file(config).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror}); correct the path") from error
     except yaml.YAMLError as error:
@@ -122,7 +123,7 @@ def launch_command(plan: Plan, stage: str, arguments: Sequence[str]) -> list[str
     """
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     if plan.config is not None:
-        command += ["--config_file", str(Path(plan.config).expanduser()), "--num_processes", str(plan.processes)]
+        command += ["--config_file", str(launch_file(plan.config)), "--num_processes", str(plan.processes)]
     else:
         # `--multi_gpu` means torch's own launcher; with `--cpu` accelerate would start one process, whatever the
         # number. The other values are accelerate's defaults, given because it warns about each that is not. Port 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,12 +40,8 @@ class Loaded(Protocol):
         """The recipe."""
 
     @property
-    def name(self) -> str:
-        """The file or built-in name by which another process finds it."""
-
-    @property
-    def overrides(self) -> Sequence[str]:
-        """The `key=value` arguments with which it was loaded."""
+    def arguments(self) -> Sequence[str]:
+        """Name, `key=value` arguments and options by which another process loads the same."""
 
     def resolved(self, show_secrets: bool = False) -> dict[str, Any]:
         """Return it as plain values; those from the environment are masked unless `show_secrets`."""
@@ -86,7 +83,7 @@ class _Job:
     def survey(self) -> Survey:
         return Survey(self.stages, self.recipe, determining(self.loaded), Digests(say=self.say), self.selection.force)
 
-    def context(self, stage: Stage, building: Path, resume: bool) -> Context:
+    def context(self, stage: Stage, building: Path, resume: bool, parts: dict[str, str]) -> Context:
         folders = {other.name: self.output / other.folder for other in self.stages}
         return Context(
             stage=stage.name,
@@ -98,6 +95,7 @@ class _Job:
             rank=self.here.rank,
             world_size=self.here.world_size,
             console=self.console,
+            parts=parts,
         )
 
 
@@ -194,7 +192,7 @@ def _refuse(job: _Job, statuses: Sequence[StageStatus]) -> None:
     problems = refusals(statuses, job.output)
     absent = [status for status in statuses[: len(job.selection.before)] if status.state in BUILDS]
     for status in absent:
-        command = shlex.join(["posttrain", "run", job.loaded.name, *job.loaded.overrides, "--until", status.stage.name])
+        command = shlex.join(["posttrain", "run", *job.loaded.arguments, "--until", status.stage.name])
         problems.append(
             f"{status.stage.name}: {status.reason}, and this command starts after it; build it with {command}"
         )
@@ -233,9 +231,10 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
         times = {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         clock = time.monotonic()
         resume = open_building(building, resumable=stage.trains or stage.resumes)
-        leader.decide(stage.name, action="build", building=building.name, resume=resume)
+        parts = status.fingerprint.parts
+        leader.decide(stage.name, action="build", building=building.name, resume=resume, parts=parts)
         job.say(f"{stage.name}: {'continuing' if resume else 'building'} {status.folder} ({status.reason})")
-        context = job.context(stage, building, resume)
+        context = job.context(stage, building, resume, parts)
         try:
             stage.build(context)
         except UserError:
@@ -251,7 +250,7 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
 
 def _launch(job: _Job, surveyed: Survey, status: StageStatus, lock: Lock) -> None:
     stage = status.stage
-    arguments = [job.loaded.name, *job.loaded.overrides]
+    arguments = list(job.loaded.arguments)
     if status.state == "rebuild":
         arguments += ["--force", stage.name]
     command = launch.launch_command(launch.plan(job.recipe), stage.name, arguments)
@@ -279,14 +278,17 @@ def _follow(job: _Job) -> list[Done]:
         for stage in job.selection.wanted:
             decision = follower.decision(stage.name)
             if decision.get("action") == "build" and stage.trains:
-                context = job.context(stage, job.output / BUILDING / decision["building"], decision["resume"])
+                building = job.output / BUILDING / decision["building"]
+                context = job.context(stage, building, decision["resume"], decision["parts"])
                 try:
                     stage.build(context)
                 except UserError as error:  # rank 0 meets the same and says it, or says that this process failed
                     follower.fail(str(error))
                     raise SystemExit(EXIT_USER_ERROR) from None
                 except Interrupted as error:
-                    raise SystemExit(128 + error.signal) from None
+                    # As rank 0 ends. With another code the launcher would take it for a failure and, 30 seconds later,
+                    # kill those that are still writing their part of the checkpoint.
+                    raise SystemExit(0 if error.signal == signal.SIGTERM else 128 + error.signal) from None
                 follower.built(stage.name)
             if decision.get("action") in ("build", "place"):
                 follower.wait_until_done(stage.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posttrain.recipe.schema import Training
+from posttrain.recipe.schema import Cpt, Training
 
 
 def batch_problem(section: str, settings: Training, world_size: int) -> str | None:
@@ -30,3 +30,12 @@ def accumulation_steps(settings: Training, world_size: int) -> int:
     if rest:
         raise ValueError(batch_problem(type(settings).__name__.lower(), settings, world_size))
     return steps
+
+
+def steps_asked(settings: Cpt) -> int | None:
+    """Return how many steps a cpt section asks for by `max_steps` or `tokens`, or None where it goes by epochs."""
+    if settings.max_steps > 0:
+        return settings.max_steps
+    if settings.tokens is None:
+        return None
+    return int(settings.tokens) // (settings.max_length * settings.global_batch_size)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-COMPLETE = "complete"  # marks a checkpoint folder that was written to its end
+from posttrain.train.sharding import size_of
 
 
 class StopOnSignal(TrainerCallback):
@@ -54,13 +53,20 @@ class StopOnSignal(TrainerCallback):
         self._previous.clear()
 
 
-class MarkCheckpoints(TrainerCallback):
-    """Marks each checkpoint once all of it is on disk, so that one cut off in the middle is never resumed from."""
+class AlreadyTrained(Exception):
+    """Ends a training of which no step is left."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            (folder / COMPLETE).touch()
+
+class TakeNoStep(TrainerCallback):
+    """Ends the training before its first step, when all that there is to go on from has been loaded.
+
+    transformers' trainer, given a checkpoint of the last step, would take one more.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        raise AlreadyTrained
 
 
 class CheckDtypes(TrainerCallback):
@@ -81,13 +87,17 @@ class CheckDtypes(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.lines:
             return
+        # DeepSpeed trains copies that it keeps itself; the model's own weights only compute.
+        inner = getattr(kwargs["optimizer"], "optimizer", None)
+        copies = getattr(inner, "fp32_partitioned_groups_flat", None)
         weights: Counter[tuple[str, torch.dtype]] = Counter()
+        for number, copy in enumerate(copies or ()):
+            self._require(f"group {number} of the optimiser", copy.dtype)
         for name, parameter in kwargs["model"].named_parameters():
-            if parameter.requires_grad and parameter.dtype != self.trainable:
-                raise RuntimeError(
-                    f"{name} is trained in {parameter.dtype}, and model.trainable_dtype says {self.trainable}"
-                )
-            weights["trained" if parameter.requires_grad else "frozen", parameter.dtype] += parameter.numel()
+            if parameter.requires_grad and copies is None:
+                self._require(name, parameter.dtype)
+            dtype = copies[0].dtype if copies and parameter.requires_grad else parameter.dtype
+            weights["trained" if parameter.requires_grad else "frozen", dtype] += size_of(parameter)
         moments: Counter[torch.dtype] = Counter()
         for states in getattr(kwargs["optimizer"], "state", {}).values():
             for value in states.values():
@@ -99,6 +109,10 @@ class CheckDtypes(TrainerCallback):
         self.lines += [f"{_millions(count)} numbers of optimiser state in {dtype}" for dtype, count in moments.items()]
         for line in self.lines:
             self.say(line)
+
+    def _require(self, name: str, dtype: torch.dtype) -> None:
+        if dtype != self.trainable:
+            raise RuntimeError(f"{name} is trained in {dtype}, and model.trainable_dtype says {self.trainable}")
 
 
 def _millions(count: int) -> str:

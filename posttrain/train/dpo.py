@@ -11,42 +11,36 @@ from posttrain.train.finish import save_checkpoint
 from posttrain.train.loop import prepare_trackers, quiet_libraries, say, train
 from posttrain.train.lora import load_adapter, lora_config
 from posttrain.train.model import check_embedding, is_adapter, load_model, training_device
+from posttrain.train.ref_logps import determined_by, load_reference, starting_checkpoint
+from posttrain.train.ref_store import with_reference
+from posttrain.train.reference import ADAPTER_OFF, MODEL, PRECOMPUTED, reference_kind
 from posttrain.train.tokenizer import equip, load_tokenizer
 
 if TYPE_CHECKING:
     from posttrain.recipe.schema import Dpo, Recipe
     from posttrain.stages.context import Context
 
+_SOURCES = {
+    PRECOMPUTED: "log-probabilities computed beforehand; the policy is the only model in memory",
+    ADAPTER_OFF: "the policy with its adapter off, or with a frozen copy of the adapter it started from",
+    MODEL: "a second copy of the model",
+}
 
-def _policy(recipe: Recipe, settings: Dpo, sft: str | Path, base: str | Path, device: Any) -> tuple[Any, Any]:
-    """Load the policy, and the reference where it is a model of its own.
 
-    An adapter from the SFT stage is trained on, or merged into its base if DPO trains all weights. The reference
-    is the SFT model: a second copy for full weights; with LoRA the same model with the adapter off, or with a
-    frozen copy of the SFT adapter.
-    """
-    lora = settings.lora is not None
-    dtype = recipe.model.dtype if lora else recipe.model.trainable_dtype
-
-    def load(path: str | Path) -> Any:
-        return load_model(path, recipe.model, dtype=dtype, quantization=settings.quantization, device=device)
-
-    def merged() -> Any:
-        # PEFT froze the base when it put the adapter on
-        return load_adapter(load(base), Path(sft), trainable=False).merge_and_unload().requires_grad_(True)
-
-    if not is_adapter(sft):
-        return load(sft), None if lora else load(sft)
-    if lora:
-        return load_adapter(load(base), Path(sft), trainable=True), None
-    return merged(), merged()
+def _policy(recipe: Recipe, settings: Dpo, sft: str | Path, base: str | Path, device: Any) -> Any:
+    """Load the policy. An adapter from the SFT stage is trained on, or merged if DPO trains all weights."""
+    if settings.lora is None or not is_adapter(sft):
+        return load_reference(recipe, settings, sft, base, device)
+    below = load_model(base, recipe.model, dtype=recipe.model.dtype, quantization=settings.quantization, device=device)
+    return load_adapter(below, Path(sft), trainable=True)
 
 
 def train_dpo(context: Context) -> None:
     """Train the Instruct checkpoint; every process calls it.
 
     Raises:
-        UserError: If tokenizer and model do not fit each other.
+        UserError: If tokenizer and model do not fit each other, or the stored reference log-probabilities are not
+            those of the checkpoint and the pairs.
         Interrupted: If a signal stopped the training.
     """
     quiet_libraries()  # before TRL is imported
@@ -55,9 +49,7 @@ def train_dpo(context: Context) -> None:
 
     recipe, settings = context.recipe, context.recipe.dpo
     assert settings is not None
-    origin = context.inputs.get("cpt") or recipe.model.base
-    assert origin is not None
-    sft = context.inputs.get("sft") or origin
+    sft, origin = starting_checkpoint(context)
     tokenizer = load_tokenizer(
         context.inputs.get("sft") or context.inputs.get("cpt") or recipe.model.tokenizer or origin, recipe.model
     )
@@ -65,8 +57,13 @@ def train_dpo(context: Context) -> None:
     tokens = load_tokens(context.inputs["tokenize-preference"])
     say(context, f"training: {tokens.tally.describe()}")
     say(context, f"held out: {tokens.tally_held_out.describe()}")
+    kind = reference_kind(settings)
+    if kind == PRECOMPUTED:
+        tokens = with_reference(tokens, context.inputs["ref-logps"], determined_by(context))
+    say(context, f"reference: {_SOURCES[kind]}")
     device = training_device(recipe.launch)
-    policy, reference = _policy(recipe, settings, sft, origin, device)
+    policy = _policy(recipe, settings, sft, origin, device)
+    reference = load_reference(recipe, settings, sft, origin, device) if kind == MODEL else None
     check_embedding(policy, tokenizer, sft)
     continued = is_adapter(sft) and settings.lora is not None
     trainer, outcome = train(

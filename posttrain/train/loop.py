@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posttrain.errors import Interrupted
+from posttrain.errors import Interrupted, UserError
+from posttrain.train.checkpoints import at_the_end, last_checkpoint
+from posttrain.train.model import training_device
+from posttrain.train.sharding import requested
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,26 +49,36 @@ class Outcome:
         return {"steps": self.steps, **self.totals, **held_out}
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the latest checkpoint to go on from, and remove those that were not written to their end.
+def find_checkpoint(context: Context) -> Path | None:
+    """Return the checkpoint that a stage goes on from, the same in every process; every process must call it.
 
-    One of the last step is passed over: from there transformers' trainer would take a step too many. The few steps
-    before it are taken again.
+    Raises:
+        UserError: If what is there was saved by another recipe.
     """
-    from posttrain.train.callbacks import COMPLETE
+    if not context.resume:
+        return None
+    record = checkpoint_record(context)
+    if context.world_size == 1:
+        return last_checkpoint(context.work, record, lambda line: say(context, line))
+    import torch
 
-    found = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / COMPLETE).exists():
-            shutil.rmtree(checkpoint, ignore_errors=True)  # another process may be at it too
-        elif not _at_the_end(checkpoint):
-            found.append((int(checkpoint.name.rpartition("-")[2]), checkpoint))
-    return max(found)[1] if found else None
+    training_device(context.recipe.launch)  # joins the others
+    told: list[Any] = [None, None]
+    if context.rank == 0:
+        try:
+            told[0] = last_checkpoint(context.work, record, lambda line: say(context, line))
+        except UserError as error:
+            told[1] = error.problems
+    torch.distributed.broadcast_object_list(told, src=0)
+    checkpoint, problems = told
+    if problems is not None:
+        raise UserError(problems)
+    return None if checkpoint is None else Path(checkpoint)
 
 
-def _at_the_end(checkpoint: Path) -> bool:
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return bool(state["global_step"] >= state["max_steps"])
+def checkpoint_record(context: Context) -> dict[str, Any]:
+    """Return what a stage's checkpoints say of how they were made, see `posttrain.train.checkpoints.publish`."""
+    return {"parts": context.parts, "world_size": context.world_size, "sharding": requested()}
 
 
 _NO_NEWS = (
@@ -140,7 +152,7 @@ def train(
     Raises:
         Interrupted: If a signal stopped the training; the checkpoint has been saved.
     """
-    resume = last_checkpoint(context.work) if context.resume else None
+    resume = find_checkpoint(context)
     trainer = make(
         settings,
         context.recipe,
@@ -152,6 +164,7 @@ def train(
         processing_class=tokenizer,
         **models,
     )
+    trainer.record = checkpoint_record(context)
     outcome = _fit(trainer, context, settings, resume)
     if "wandb" in context.recipe.report_to and trainer.is_world_process_zero():
         import wandb
@@ -169,7 +182,7 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     import torch
     from transformers import PrinterCallback
 
-    from posttrain.train.callbacks import CheckDtypes, MarkCheckpoints, StopOnSignal
+    from posttrain.train.callbacks import AlreadyTrained, CheckDtypes, StopOnSignal, TakeNoStep
     from posttrain.train.progress import ShowProgress
 
     trainable = getattr(torch, context.recipe.model.trainable_dtype)
@@ -178,10 +191,12 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     moments = trainable if settings.optim.startswith("adamw_torch") else None
     dtypes = CheckDtypes(trainable, moments, lambda line: say(context, line))
     trainer.remove_callback(PrinterCallback)
-    for callback in (stop, progress, dtypes, MarkCheckpoints()):
+    for callback in (stop, progress, dtypes, *([TakeNoStep()] if resume and at_the_end(resume) else [])):
         trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except AlreadyTrained:
+        say(context, f"all {trainer.state.max_steps} steps were taken before")
     finally:
         progress.close()
         stop.restore()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Launch, Model, NewModel
+from posttrain.train.sharding import asked_for, rows_of, shard_while_loading
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +38,14 @@ def new_model(settings: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int)
 
 
 def uses_cpu(launch: Launch) -> bool:
-    """Say whether training runs on the processor: the recipe says so, or there is nothing else."""
+    """Say whether training runs on the processor: the recipe says so, or there is nothing else.
+
+    Under DeepSpeed it never says so: accelerate would leave DeepSpeed out, which finds the processor by itself.
+    """
     import torch
 
+    if asked_for("ACCELERATE_USE_DEEPSPEED"):
+        return False
     return launch.cpu or not torch.accelerator.is_available()
 
 
@@ -47,7 +53,9 @@ def training_device(launch: Launch) -> torch.device:
     """Return this process's device, and join the other processes of the launch."""
     import accelerate
 
-    return accelerate.PartialState(cpu=uses_cpu(launch)).device
+    device = accelerate.PartialState(cpu=uses_cpu(launch)).device
+    shard_while_loading()
+    return device
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -109,7 +117,7 @@ def load_model(
 
 def check_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
     """Refuse a model whose embedding has fewer rows than the tokenizer has tokens."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = rows_of(model.get_input_embeddings().weight)
     if rows < len(tokenizer):
         raise UserError(
             f"the embedding of {path} has {rows} rows, and its tokenizer {len(tokenizer)} tokens; "

@@ -2,36 +2,50 @@
 
 The trainers get rows that are already token ids, so TRL's own preparation is skipped. What is overridden here:
 evaluation (weighted by token or by pair, the same for any batch size and number of processes), throughput,
-the check that DPO starts at ln 2, and the side effects of TRL that a build must not have (telemetry, model cards).
+the check that DPO starts at ln 2, reference log-probabilities that are columns of the rows, and the side effects of TRL
+that a build must not have (telemetry, model cards).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from accelerate.utils import is_peft_model
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, is_peft_model
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.models import prepare_deepspeed
+from trl.trainer import dpo_trainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from posttrain.recipe.schema import Cpt, Dpo, Recipe, Sft, Training
+from posttrain.train import checkpoints
 from posttrain.train.batch import accumulation_steps
 from posttrain.train.dataset import IGNORED
 from posttrain.train.model import uses_cpu
+from posttrain.train.ref_store import CHOSEN, REJECTED
+from posttrain.train.reference import tail_weight
 from posttrain.train.scoring import score_tokens
+from posttrain.train.sharding import requested, shard_on_processors, size_of
 from posttrain.train.throughput import Throughput, flops_per_token
 
 Config = TypeVar("Config", bound=TrainingArguments)
 LN2 = math.log(2.0)
 LN2_TOLERANCE = 1e-3
+# By how many nats, a square root of a token, log-probabilities differ in bfloat16 between batches of other shapes: some
+# four times what SmolLM2 135M showed. Stored ones come from another batch than the policy's.
+HALF_PRECISION_NOISE = 0.12
 
 
 def _common_arguments(
@@ -84,6 +98,8 @@ class _BuildTrainer:
 
     args: TrainingArguments
     slots_per_row: int | None = None
+    record: Mapping[str, Any] | None = None  # what the mark of a checkpoint says, see posttrain.train.checkpoints
+    _saving = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.throughput = Throughput()
@@ -98,6 +114,35 @@ class _BuildTrainer:
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: TRL's card lists its tags in set order, so a checkpoint would differ from run to run."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = Path(super()._get_output_dir(trial=trial))  # type: ignore[misc]
+        return str(folder / checkpoints.SAVING if self._saving else folder)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, but not into a checkpoint of DeepSpeed, which holds its shards without gathering them."""
+        if not (_internal_call and self.is_deepspeed_enabled):  # type: ignore[attr-defined]
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save apart, and put the checkpoint among the others once all processes have written all of it.
+
+        transformers would remove the one before it as soon as it is written, whole or not.
+        """
+        state, accelerator = self.state, self.accelerator  # type: ignore[attr-defined]
+        folder = Path(self._get_output_dir(trial))
+        record = self.record or {"parts": {}, "world_size": self.args.world_size, "sharding": requested()}
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        self._saving = True
+        try:
+            with checkpoints.disk_problems_told(folder, state.global_step):
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+                accelerator.wait_for_everyone()
+                if state.is_world_process_zero:
+                    checkpoints.publish(folder, state.global_step, limit, record)
+        finally:
+            self._saving, self.args.save_total_limit = False, limit
+        accelerator.wait_for_everyone()
 
     def restore_trainable_dtype(self, dtype: torch.dtype) -> None:
         """Put trained weights back into `dtype`: TRL turns the adapters of a quantised model to bfloat16.
@@ -134,9 +179,12 @@ class _BuildTrainer:
     def _per_token(self) -> float:
         if self._flops is None:
             model = self.accelerator.unwrap_model(self.model)  # type: ignore[attr-defined]
-            embeddings = model.get_input_embeddings().weight.numel()
+            embeddings = size_of(model.get_input_embeddings().weight)
             tied = model.config.get_text_config().tie_word_embeddings
-            parameters = model.num_parameters()  # which counts 4-bit weights as what they stand for
+            if self.is_deepspeed_enabled:  # type: ignore[attr-defined]
+                parameters = sum(map(size_of, model.parameters()))
+            else:
+                parameters = model.num_parameters()  # which counts 4-bit weights as what they stand for
             matrices = parameters - (0 if tied else embeddings)
             self._flops = flops_per_token(matrices, model.config, getattr(self.args, "max_length", 0) or 0)
         return self._flops
@@ -162,6 +210,28 @@ class _BuildTrainer:
 
 class SupervisedTrainer(_BuildTrainer, SFTTrainer):
     """TRL's SFT trainer on rows of `input_ids`, `labels` and, when packed, `seq_lengths`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model)
+        self._plain = self.args.loss_type == "nll" and self.label_smoother is None and not self.aux_loss_enabled
+        if self._plain:  # TRL has it compute entropies as well, over the whole vocabulary
+            add_fused_lm_head(model.get_base_model() if is_peft_model(model) else model)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss as TRL does, without its figures of entropy, accuracy and tokens.
+
+        It reads those from the device after each micro-batch, for which a GPU stops; what is shown here is counted by
+        `posttrain.train.throughput` and measured on the held-out rows.
+        """
+        if not self._plain or return_outputs or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        # The count is of all processes, and DDP takes the mean of their gradients.
+        return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
 
     @torch.no_grad()
     def evaluate(
@@ -203,19 +273,26 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.state.global_step == 0 and self.model.training and list(self.loss_types) == ["sigmoid"]:
             value = float((loss[0] if return_outputs else loss).detach())
-            if abs(value - LN2) > LN2_TOLERANCE:
+            if not abs(value - LN2) <= self._start_tolerance(inputs):
+                why = (
+                    "The stored reference log-probabilities are another model's, or dropout is on."
+                    if self.precompute_ref_logps
+                    else "They were loaded differently, or dropout is on."
+                )
                 raise RuntimeError(
                     f"DPO must start at a loss of ln 2 = {LN2:.4f}, because policy and reference are the same model "
-                    f"at step 0; it starts at {value:.4f}. They were loaded differently, or dropout is on."
+                    f"at step 0; it starts at {value:.4f}. {why}"
                 )
         return loss
 
-    def _log_probabilities(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the summed log-probabilities of the chosen and of the rejected responses, each of shape (pairs,)."""
-        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        chosen, rejected = score_tokens(outputs.logits, labels)[0].sum(dim=1).chunk(2)
-        return chosen, rejected
+    def _start_tolerance(self, inputs: Mapping[str, torch.Tensor]) -> float:
+        if not self.precompute_ref_logps or not (self.args.bf16 or self.args.fp16):
+            return LN2_TOLERANCE
+        tokens = 2 * float(inputs["completion_mask"].sum()) / len(inputs["completion_mask"])  # of a pair
+        return LN2_TOLERANCE + float(self.beta) / 2 * HALF_PRECISION_NOISE * math.sqrt(tokens)
+
+    def _log_probabilities(self, model: Any, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return pair_log_probabilities(model, inputs, self.ld_alpha)
 
     def _reference(self) -> tuple[Any, contextlib.AbstractContextManager[Any]]:
         """Return the reference model and the context in which it is one (adapters off, or the frozen copy on)."""
@@ -223,6 +300,13 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
             return self.ref_model, contextlib.nullcontext()
         model = self.accelerator.unwrap_model(self.model)
         return self.model_wrapped, use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None)
+
+    def _reference_log_probabilities(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.precompute_ref_logps:
+            return inputs[CHOSEN], inputs[REJECTED]
+        reference, context = self._reference()
+        with context:
+            return self._log_probabilities(reference, inputs)
 
     @torch.no_grad()
     def evaluate(
@@ -238,9 +322,7 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
         gathered = []
         for inputs in self._held_out(collator):
             chosen, rejected = self._log_probabilities(self.model_wrapped, inputs)
-            reference, context = self._reference()
-            with context:
-                ref_chosen, ref_rejected = self._log_probabilities(reference, inputs)
+            ref_chosen, ref_rejected = self._reference_log_probabilities(inputs)
             rewards = torch.stack([chosen - ref_chosen, rejected - ref_rejected], dim=1) * self.beta
             gathered.append(self.accelerator.gather_for_metrics(rewards).double().cpu())
         rewards = torch.cat(gathered) if gathered else torch.zeros(0, 2, dtype=torch.float64)
@@ -256,10 +338,106 @@ class PreferenceTrainer(_BuildTrainer, DPOTrainer):
         return self._report(metrics | {f"{metric_key_prefix}_pairs": float(len(margins))})
 
 
+def pair_log_probabilities(
+    model: Any, inputs: Mapping[str, torch.Tensor], ld_alpha: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed log-probabilities of the chosen and of the rejected responses, as TRL's loss sums them.
+
+    Args:
+        model: A model with TRL's fused LM head.
+        inputs: A batch of TRL's collator: the chosen responses of n pairs, then the rejected ones.
+        ld_alpha: What the tokens beyond the shorter response's length count (LD-DPO, arXiv 2409.06411); None for all.
+
+    Returns:
+        Two tensors of shape (n,), in nats.
+    """
+    mask = inputs["completion_mask"]
+    labels = inputs["input_ids"].masked_fill(mask == 0, IGNORED)
+    rows = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    log_probs = model(**rows, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+    if ld_alpha is None:
+        sums = log_probs.sum(dim=1)
+    else:
+        place = mask[:, 1:].cumsum(dim=1)
+        shorter = mask[:, 1:].sum(dim=1).view(2, -1).amin(dim=0).repeat(2)
+        tail = place > shorter[:, None]
+        sums = log_probs.masked_fill(tail, 0.0).sum(dim=1) + ld_alpha * log_probs.masked_fill(~tail, 0.0).sum(dim=1)
+    chosen, rejected = sums.chunk(2)
+    return chosen, rejected
+
+
+class ReferenceScorer:
+    """Log-probabilities of pairs under a model, by the same arithmetic as in TRL's DPO trainer and without a trainer.
+
+    Args:
+        model: The reference; it is placed on the device, or in shards over the processes where accelerate's
+            configuration says so.
+        settings: The `dpo` section.
+        recipe: The whole recipe.
+        pad: The pad token's id.
+
+    Attributes:
+        sharded: Whether every forward pass needs all processes at once.
+        device: Where it computes.
+    """
+
+    def __init__(self, model: Any, settings: Dpo, recipe: Recipe, pad: int) -> None:
+        # A trainer that ran before in this process left its own; each trainer resets it too.
+        AcceleratorState._reset_state()
+        shard_on_processors()
+        half = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.model.dtype)
+        self._accelerator = Accelerator(cpu=uses_cpu(recipe.launch), mixed_precision=half)
+        self._collator = DataCollatorForPreference(pad_token_id=pad)
+        self._ld_alpha = tail_weight(settings)
+        kind = self._accelerator.distributed_type
+        self.device = self._accelerator.device
+        self.sharded = kind in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        model.eval()
+        add_fused_lm_head(model.get_base_model() if is_peft_model(model) else model)
+        if kind == DistributedType.DEEPSPEED:
+            # The trainer would fill these in; DeepSpeed wants numbers, though nothing is trained here.
+            sizes = {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "gradient_clipping": 1.0}
+            sizes["train_batch_size"] = self._accelerator.num_processes
+            self._accelerator.state.deepspeed_plugin.deepspeed_config.update(sizes)
+            self._model = prepare_deepspeed(model, self._accelerator)
+        elif kind == DistributedType.FSDP:  # layer by layer, where TRL would gather the whole reference at once
+            self._model = fsdp2_prepare_model(self._accelerator, model)
+        else:
+            self._model = self._accelerator.prepare_model(model, evaluation_mode=True)
+
+    @torch.no_grad()
+    def score(self, pairs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return log-probabilities in nats, float32 of shape (pairs, 2): chosen, rejected.
+
+        Args:
+            pairs: Rows of `prompt_ids`, `chosen_ids` and `rejected_ids`; they are padded to one length.
+        """
+        batch = {name: value.to(self.device) for name, value in self._collator(list(pairs)).items()}
+        with self._accelerator.autocast():
+            sums = pair_log_probabilities(self._model, batch, self._ld_alpha)
+        values: np.ndarray = torch.stack(sums, dim=1).float().cpu().numpy()
+        return values
+
+
+@contextlib.contextmanager
+def _no_reference_model() -> Iterator[None]:
+    """Keep TRL from loading a second model, which it does where it is given none and is not to precompute.
+
+    Its own precomputing is no way round: it hashes all weights, and under FSDP it loads the model all the same.
+    """
+    load = dpo_trainer.create_model_from_path
+    dpo_trainer.create_model_from_path = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        dpo_trainer.create_model_from_path = load
+
+
 def _one_device(arguments: Config) -> Config:
     """Keep to one GPU a process: transformers would spread a single one over all it sees, which TRL refuses."""
     if arguments.device.type == "cuda":  # finding the device is what counts the GPUs
         arguments._n_gpu = min(arguments._n_gpu, 1)
+    shard_on_processors()
     return arguments
 
 
@@ -293,10 +471,22 @@ def supervised_trainer(
 def preference_trainer(
     settings: Dpo, recipe: Recipe, *, folder: Path, world_size: int, eval_on_start: bool, **parts: Any
 ) -> PreferenceTrainer:
-    """Make the trainer of DPO; arguments as `supervised_trainer`, and `ref_model` among the parts."""
+    """Make the trainer of DPO; arguments as `supervised_trainer`, and `ref_model` among the parts.
+
+    Rows that have the columns `ref_chosen_logps` and `ref_rejected_logps` need no reference, and none is kept.
+    """
     fields = _common_arguments(settings, recipe, folder, world_size, eval_on_start) | {
         "beta": settings.beta,
         "loss_type": list(settings.loss_type),
         "label_smoothing": settings.label_smoothing,
     }
-    return PreferenceTrainer(args=_one_device(DPOConfig(**(fields | dict(settings.trainer)))), **parts)
+    config = _one_device(DPOConfig(**(fields | dict(settings.trainer))))
+    if CHOSEN not in parts["train_dataset"].column_names:
+        return PreferenceTrainer(args=config, **parts)
+    with _no_reference_model():
+        trainer = PreferenceTrainer(args=config, **parts)
+    assert trainer.ref_model is None, "stored log-probabilities and a reference model"
+    trainer.precompute_ref_logps = True
+    if is_peft_model(trainer.model) and "ref" in trainer.model.peft_config:
+        trainer.model.delete_adapter("ref")  # TRL's frozen copy of an adapter that is trained on
+    return trainer

@@ -13,7 +13,7 @@ from posttrain.cli import main
 from posttrain.recipe import builtin_recipes, load
 from tests.helpers import HEAVY, run_python
 
-COMMANDS = ("run", "data", "tokenize", "cpt", "sft", "dpo", "plan", "show", "recipes")
+COMMANDS = ("run", "generate", "data", "tokenize", "cpt", "sft", "ref-logps", "dpo", "plan", "check", "show", "recipes")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -125,13 +125,14 @@ def test_plan_says_what_a_run_would_do(capsys: Capture, here: Path) -> None:
     few = [f"data.sft.{number}.max_rows=4" for number in range(6)]
     few += [f"data.preference.{number}.max_rows=6" for number in range(2)]
     assert main(["plan", "tiny", *few]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()  # and then what the training will take
     assert [line.split()[:3] for line in lines] == [
         ["data", "build", "outputs/tiny/data"],
         ["cpt", "build", "outputs/tiny/base"],
         ["tokenize-sft", "build", "outputs/tiny/tokens-sft"],
         ["tokenize-preference", "build", "outputs/tiny/tokens-preference"],
         ["sft", "build", "outputs/tiny/sft"],
+        ["ref-logps", "build", "outputs/tiny/ref_logps"],
         ["dpo", "build", "outputs/tiny/instruct"],
     ]
     assert list(here.iterdir()) == [], "plan writes nothing"
@@ -156,7 +157,7 @@ def test_plan_prints_the_commands_of_a_launch(capsys: Capture, here: Path) -> No
     lines = capsys.readouterr().out.splitlines()
     assert "training runs in 2 processes:" in lines
     commands = [line for line in lines if "accelerate.commands.launch" in line]
-    assert len(commands) == 3
+    assert len(commands) == 4
     assert commands[1].endswith("-m posttrain sft tiny 'launch={num_processes: 2, cpu: true}'")
 
 

@@ -87,7 +87,7 @@ def copy_built(built: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def copy(*folders: str, to: Path | None = None) -> Path:
         output = to or tmp_path / "output"
-        for name in folders or ("base", "data", "tokens-sft", "tokens-preference", "sft", "instruct"):
+        for name in folders or ("base", "data", "tokens-sft", "tokens-preference", "sft", "ref_logps", "instruct"):
             shutil.copytree(built / name, output / name)
         return output
 

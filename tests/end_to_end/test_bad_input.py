@@ -91,6 +91,7 @@ def test_the_recipe_that_the_others_spoil_is_in_order(mine: Path, capsys: pytest
         "tokens-sft",
         "tokens-preference",
         "sft",
+        "ref_logps",
         "instruct",
     }
 

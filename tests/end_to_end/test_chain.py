@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -25,9 +26,10 @@ STAGES = {
     "tokens-sft": "tokenize-sft",
     "tokens-preference": "tokenize-preference",
     "sft": "sft",
+    "ref_logps": "ref-logps",
     "instruct": "dpo",
 }
-COMPLETE = "data, base, tokens-sft, tokens-preference, sft, instruct"
+COMPLETE = "data, base, tokens-sft, tokens-preference, sft, ref_logps, instruct"
 WEIGHTS = "model.safetensors"
 # Long enough to be cut off in the middle; save_steps decides no result.
 LONG = ("sft.max_steps=40", "--until", "sft")
@@ -128,13 +130,39 @@ def test_until_builds_no_more_and_from_no_less(built: Path, copy_built: Copy, ca
     )
     assert without_hidden(snapshot(output)) == without_hidden(before)
 
-    for name in ("tokens-sft", "tokens-preference", "sft"):
+    for name in ("tokens-sft", "tokens-preference", "sft", "ref_logps"):
         shutil.copytree(built / name, output / name)
     before = snapshot(output)
     assert run_miniature(output, "--from", "dpo") == 0
     assert "sft: " not in capsys.readouterr().out
     assert digest(output / "instruct") == digest(built / "instruct")
     assert all(snapshot(output)[name] == entry for name, entry in before.items() if name.startswith("sft/"))
+
+
+def test_reference_log_probabilities_follow_the_checkpoint(built: Path, copy_built: Copy, capsys: Capture) -> None:
+    """A beta needs no new ones, and another SFT checkpoint does; the trained model is that of a reference in memory."""
+    output = copy_built("base", "data", "tokens-sft", "tokens-preference", "sft", "ref_logps")
+    assert run_miniature(output, "dpo.beta=0.5") == 0
+    assert f"ref-logps: {output / 'ref_logps'} is complete" in capsys.readouterr().out
+    assert digest(output / "instruct") != digest(built / "instruct")
+
+    assert run_miniature(output, "dpo.beta=0.5", "sft.learning_rate=1e-3", "--force", "sft") == 0
+    printed = capsys.readouterr().out
+    assert f"ref-logps: building {output / 'ref_logps'} (sft, which it is built from, is rebuilt)" in printed
+    assert digest(output / "ref_logps") != digest(built / "ref_logps")
+    assert Manifest.read(output / "instruct").metrics["before/loss"] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_two_models_in_memory_train_the_same(built: Path, copy_built: Copy) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    output = copy_built("base", "data", "tokens-sft", "tokens-preference", "sft")
+    assert run_miniature(output, "dpo.reference=model") == 0
+    assert not (output / "ref_logps").exists()
+    one, two = (load_file(folder / "instruct" / WEIGHTS) for folder in (built, output))
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], rtol=1e-4, atol=1e-4), name
 
 
 def test_a_changed_key_is_refused_by_name(copy_built: Copy, capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_run_starts_two_processes_and_gets_what_one_gets(built: Path, tmp_path: 
     assert_as_one_process(output, built)
     assert printed.count("preference accuracy") == 1  # one process speaks
     assert printed.count("dpo  held out:") == 1
+
+
+def test_reference_log_probabilities_of_two_processes_are_those_of_one(built: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    for name in ("base", "data", "tokens-sft", "tokens-preference", "sft"):
+        shutil.copytree(built / name, output / name)
+    arguments = ["ref-logps", "tiny", *MINIATURE, f"output_dir={output}", "launch.num_processes=2"]
+    start_in_clone([sys.executable, "-m", "posttrain", *arguments])
+    manifest = Manifest.read(output / "ref_logps")
+    assert manifest.world_size == 2
+    assert manifest.digest == Manifest.read(built / "ref_logps").digest
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_tiny_learns_and_comes_out_the_same_twice(tmp_path: Path) -> None:
     before = snapshot(one)
     assert (
         run_tiny(one)
-        == f"nothing to do: data, base, tokens-sft, tokens-preference, sft, instruct in {one} are complete\n"
+        == f"nothing to do: data, base, tokens-sft, tokens-preference, sft, ref_logps, instruct in {one} are complete\n"
     )
     assert snapshot(one) == before
 

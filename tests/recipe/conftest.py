@@ -106,9 +106,13 @@ model:
   trust_remote_code: false
 cpt:
   validation_fraction: 0.1
+  tokens: 2e6
   text:
     - path: text/a.txt
+      share: 1.0
+      repeat: false
       revision: null
+      config: null
       split: train
       column: text
       language: fi
@@ -233,13 +237,28 @@ dpo:
   beta: 0.01
   loss_type: [sigmoid, bco_pair]
   label_smoothing: 0.1
+  reference: precomputed
   lora: ${sft.lora}
   trainer:
-    precompute_ref_log_probs: true
+    use_weighting: true
 launch:
   num_processes: 2
   cpu: true
   config: launch/cpu.yaml
+  hardware: MI250X
+  slurm:
+    nodes: 2
+    gpus_per_node: 8
+    partition: gpu
+    time: 24:00:00
+    account: project
+    script: train
+    sbatch_args: {}
+    cpu:
+      partition: small
+      time: 04:00:00
+      cpus: 32
+      sbatch_args: {}
 report_to: [tensorboard]
 """
 

@@ -97,7 +97,7 @@ def secretive(full: str) -> str:
         .replace("report_to: [tensorboard]", "report_to: ['${oc.env:RECIPE_SECRET}', plain]")
         .replace("bias: none", "bias: none\n    modules_to_save: ['${oc.env:RECIPE_SECRET}']")
         .replace("    modules_to_save: [lm_head]\n", "")
-        .replace("precompute_ref_log_probs: true", "hub_token: ${oc.env:RECIPE_SECRET}")
+        .replace("use_weighting: true", "hub_token: ${oc.env:RECIPE_SECRET}")
     )
 
 

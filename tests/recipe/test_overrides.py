@@ -76,7 +76,7 @@ def test_interpolations_see_overrides(load_text: Load, small: str) -> None:
         ("data.preference.1=x", "data.preference.1: data.preference is a list, and '1' is not one of its entries; its"),
         ("model.0=x", "model.0: there is no list at model"),
         ("sft.learing_rate=1", "sft.learing_rate: unknown key; did you mean learning_rate?"),
-        ("extends=x.yaml", "extends: unknown key; known here: "),
+        ("extends=x.yaml", "extends: unknown key; "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_applied(problems: Problems, full: str, override: str, problem: str) -> None:

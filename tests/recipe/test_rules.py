@@ -36,6 +36,15 @@ MODEL = "name: x\nmodel: {base: a}\n"
             "x.yaml:5: dpo.quantization: 4-bit weights cannot be trained; give dpo.lora to train adapters on them",
         ),
         (
+            MODEL + "data: {preference: [{source: pairs, path: a}]}\ndpo:\n  reference: adapter_off\n",
+            "x.yaml:5: dpo.reference: adapter_off needs an adapter; give dpo.lora, or reference: precomputed",
+        ),
+        (
+            MODEL + "data: {preference: [{source: pairs, path: a}]}\n"
+            "dpo:\n  reference: precomputed\n  trainer: {sync_ref_model: true}\n",
+            "x.yaml:5: dpo.reference: dpo.trainer.sync_ref_model changes the reference while it trains",
+        ),
+        (
             f"name: x\nmodel:\n  new:\n    hidden_size: 9\n  chat_template: plain\n{CPT}",
             "x.yaml:4: model.new.hidden_size: 9 is not a multiple of num_attention_heads 4",
         ),

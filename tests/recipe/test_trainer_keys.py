@@ -57,6 +57,7 @@ def test_fields_pass_through(load_text: Load, full: str) -> None:
         ("sft.trainer.bf16=true", "use model.dtype"),
         ("dpo.trainer.trust_remote_code=true", "use model.trust_remote_code"),
         ("dpo.trainer.warmup_steps=5", "use dpo.warmup_ratio"),
+        ("dpo.trainer.precompute_ref_log_probs=true", "use dpo.reference"),
         ("cpt.trainer.packing=false", "cannot be set; pretraining packs blocks of text and trains every token"),
         ("sft.trainer.resume_from_checkpoint=x", "cannot be set; a stage that was cut off is resumed by itself"),
         ("sft.trainer.dataset_kwargs={}", "cannot be set; trainers get rows of token ids, prepared beforehand"),

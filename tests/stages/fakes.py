@@ -31,6 +31,11 @@ class FakeLoaded:
     overrides: tuple[str, ...] = ()
     secret: str | None = None
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows a subcommand on the command line."""
+        return (self.name, *self.overrides)
+
     def resolved(self, show_secrets: bool = False) -> dict[str, Any]:
         """Return it as plain values, with the secret as a setting of the trainer."""
         plain = dataclasses.asdict(self.recipe)

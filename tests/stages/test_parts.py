@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from posttrain.errors import UserError
-from posttrain.recipe.schema import Cpt, Data, Dpo, Model, NewModel, Recipe, Sft, TextSource
+from posttrain.recipe.schema import Cpt, Data, Dpo, Lora, Model, NewModel, Recipe, Sft, TextSource
 from posttrain.stages import chain, checks
 from posttrain.stages.digest import Digests, visible_files
 from posttrain.stages.external import external
@@ -69,9 +69,27 @@ def test_chain_has_what_the_recipe_asks_for() -> None:
         ("tokenize-sft", "tokens-sft", ("cpt", "data")),
         ("tokenize-preference", "tokens-preference", ("cpt", "data")),
         ("sft", "sft", ("cpt", "tokenize-sft")),
-        ("dpo", "instruct", ("cpt", "sft", "tokenize-preference")),
+        ("ref-logps", "ref_logps", ("cpt", "sft", "tokenize-preference")),
+        ("dpo", "instruct", ("cpt", "sft", "tokenize-preference", "ref-logps")),
     ]
-    assert chain(recipe(sft=None))[-1].inputs == ("cpt", "tokenize-preference")
+    assert chain(recipe(sft=None))[-1].inputs == ("cpt", "tokenize-preference", "ref-logps")
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({}, True),
+        ({"lora": Lora()}, False),
+        ({"lora": Lora(), "reference": "precomputed"}, True),
+        ({"reference": "model"}, False),
+        ({"trainer": {"sync_ref_model": True}}, False),
+    ],
+    ids=str,
+)
+def test_reference_log_probabilities_are_a_stage_where_they_are_used(settings: dict[str, Any], there: bool) -> None:
+    names = [stage.name for stage in chain(recipe(dpo=Dpo(**settings)))]
+    assert ("ref-logps" in names) is there
+    assert ("ref-logps" in chain(recipe(dpo=Dpo(**settings)))[-1].inputs) is there
 
 
 def test_tokens_of_a_given_tokenizer_come_before_the_base_model() -> None:
@@ -87,15 +105,17 @@ def test_tokens_of_a_given_tokenizer_come_before_the_base_model() -> None:
 
 
 def test_a_change_rebuilds_what_it_concerns_and_what_follows() -> None:
-    trained, tokens = {"cpt", "sft", "dpo"}, {"tokenize-sft", "tokenize-preference"}
+    trained, tokens = {"cpt", "sft", "ref-logps", "dpo"}, {"tokenize-sft", "tokenize-preference"}
     everything = {"data"} | trained | tokens
     assert changed(seed=1) == everything
     assert changed(cpt=Cpt(text=[TextSource(path="org/text")], learning_rate=1.0)) == trained | tokens
     assert changed(data=Data(sft=[{**ENTRY, "max_rows": 5}], preference=[ENTRY])) == everything - {"cpt"}
-    assert changed(sft=Sft(loss_on="all")) == {"tokenize-sft", "sft", "dpo"}
-    assert changed(sft=Sft(learning_rate=1.0)) == {"sft", "dpo"}
-    assert changed(dpo=Dpo(max_length=5)) == {"tokenize-preference", "dpo"}
+    assert changed(sft=Sft(loss_on="all")) == {"tokenize-sft", "sft", "ref-logps", "dpo"}
+    assert changed(sft=Sft(learning_rate=1.0)) == {"sft", "ref-logps", "dpo"}
+    assert changed(dpo=Dpo(max_length=5)) == {"tokenize-preference", "ref-logps", "dpo"}
     assert changed(dpo=Dpo(beta=0.5)) == {"dpo"}
+    assert changed(dpo=Dpo(trainer={"ld_alpha": 0.5})) == {"ref-logps", "dpo"}
+    assert changed(dpo=Dpo(reference="precomputed", lora=Lora())) == {"ref-logps", "dpo"}
     assert changed(name="other", output_dir="elsewhere", report_to=["wandb"]) == set()
     for key in NO_EFFECT_ON_OUTPUT:
         setting: dict[str, Any] = {key: 77}

@@ -22,6 +22,8 @@ from posttrain.recipe.schema import Dpo, Launch, Lora, Model, Recipe, Sft
 from posttrain.stages.context import Context
 from posttrain.train.dpo import train_dpo
 from posttrain.train.model import load_model
+from posttrain.train.ref_logps import compute_ref_logps
+from posttrain.train.reference import PRECOMPUTED, reference_kind
 from posttrain.train.sft import train_sft
 from posttrain.train.tokenize import tokenize_preference, tokenize_sft
 
@@ -80,18 +82,25 @@ BUILDS = {
     "tokenize-sft": tokenize_sft,
     "tokenize-preference": tokenize_preference,
     "sft": train_sft,
+    "ref-logps": compute_ref_logps,
     "dpo": train_dpo,
 }
-TOKENS = {"sft": "tokenize-sft", "dpo": "tokenize-preference"}
+TOKENS = {"sft": "tokenize-sft", "ref-logps": "tokenize-preference", "dpo": "tokenize-preference"}
 
 
 def run_stage(stage: str, recipe: Recipe, folder: Path, inputs: dict[str, Path], resume: bool = False) -> Context:
-    """Run a stage, for one that trains the stage that makes its tokens first."""
-    if name := TOKENS.get(stage):
+    """Run a stage, for one that trains the stages first that make its tokens and reference log-probabilities."""
+    if (name := TOKENS.get(stage)) and name not in inputs:
         tokens = folder.with_name(f"{folder.name}-tokens")
         if not tokens.exists():
             run_stage(name, recipe, tokens, {"data": inputs["data"]})
         inputs = {**inputs, name: tokens}
+    stored = recipe.dpo is not None and reference_kind(recipe.dpo) == PRECOMPUTED
+    if stage == "dpo" and stored and "ref-logps" not in inputs:
+        reference = folder.with_name(f"{folder.name}-ref-logps")
+        if not reference.exists():
+            run_stage("ref-logps", recipe, reference, inputs)
+        inputs = {**inputs, "ref-logps": reference}
     folder.mkdir(parents=True, exist_ok=True)
     context = Context(
         stage=stage,
@@ -280,17 +289,18 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 def test_a_checkpoint_cut_off_while_saving_is_not_resumed_from(tmp_path: Path) -> None:
-    from posttrain.train.loop import last_checkpoint
+    from posttrain.train.checkpoints import SAVING, last_checkpoint, publish
 
-    for step, complete in ((2, True), (10, True), (12, False), (14, True)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        state = {"global_step": step, "max_steps": 14}
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
-        if complete:
-            (tmp_path / f"checkpoint-{step}" / "complete").touch()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert not (tmp_path / "checkpoint-12").exists()
-    assert (tmp_path / "checkpoint-14").exists()  # the last step, from which one step too many would be taken
+    record = {"parts": {}, "world_size": 1, "sharding": "none"}
+    for step in (2, 10, 12):
+        written = tmp_path / SAVING / f"checkpoint-{step}"
+        written.mkdir(parents=True)
+        (written / "trainer_state.json").write_text("{}")
+        publish(tmp_path, step, None, record)
+    (tmp_path / "checkpoint-12" / "complete").unlink()
+    (tmp_path / SAVING / "checkpoint-14").mkdir()
+    assert last_checkpoint(tmp_path, record, print) == tmp_path / "checkpoint-10"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 
 def test_weights_trained_in_another_dtype_are_an_error(model: Any) -> None:

@@ -1,0 +1,92 @@
+"""How much the stages that are left will write, and how much room there is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from posttrain.preflight.findings import Finding, error, note, warning
+
+if TYPE_CHECKING:
+    from posttrain.planning.model import Shape
+    from posttrain.preflight.subject import Subject
+    from posttrain.recipe.schema import Recipe, Training
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_GB = 1e9
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Compare the most that is on the disk at once, beyond what is there already, with what is free."""
+    place = next(path for path in (subject.output, *subject.output.parents) if path.exists())
+    if not place.is_dir():  # told by the stages' own checks
+        return
+    if not os.access(place, os.W_OK):
+        yield error(f"output_dir: {place} cannot be written to; choose another output_dir=...")
+    todo = subject.training(to_do=True)
+    shape = subject.shape
+    free = shutil.disk_usage(place).free
+    if not todo:
+        return
+    if shape is None:
+        yield note(
+            f"disk: the sizes of the model are not known, so the need was not estimated; {free / _GB:,.0f} GB are free"
+        )
+        return
+    most, stage = needed(subject.recipe, shape, todo)
+    text = (
+        f"disk: about {most / _GB:,.1f} GB are needed at most (while {stage} trains) and {free / _GB:,.1f} GB are free "
+    )
+    text += f"at {place}"
+    if most > free:
+        # Devices that are named are elsewhere, and so perhaps is their disk.
+        short = error if subject.hardware is None else warning
+        yield short(f"{text}; make room, choose another output_dir=..., or lower {stage}.save_total_limit")
+    else:
+        yield note(text)
+
+
+def needed(recipe: Recipe, shape: Shape, todo: dict[str, Training]) -> tuple[int, str]:
+    """Return the most bytes on the disk at once, and in which stage.
+
+    A stage has `save_total_limit` checkpoints and, while the next is written, one more; they go when it is complete.
+    What it leaves stays: the whole model in the recipe's dtype, or an adapter, or both.
+
+    Args:
+        recipe: The recipe.
+        shape: Of its model.
+        todo: The stages that are left, in order.
+    """
+    finished, most, where = 0, 0, ""
+    for name, section in todo.items():
+        each, final = checkpoint_bytes(recipe, shape, section), final_bytes(recipe, shape, section)
+        during = finished + max(each * (section.save_total_limit + 1), each + final)
+        if during > most:
+            most, where = during, name
+        finished += final
+    return most, where
+
+
+def checkpoint_bytes(recipe: Recipe, shape: Shape, section: Training) -> int:
+    """Return the bytes of a checkpoint while training: trained weights and the state of the optimiser."""
+    lora = getattr(section, "lora", None)
+    trained = shape.parameters.total if lora is None else shape.lora_parameters(lora)
+    weight = _BYTES[recipe.model.trainable_dtype]
+    name = section.optim
+    if "8bit" in name:
+        state = 1.0 if "lion" in name else 2.0
+    else:
+        state = float(weight if name.startswith(("sgd", "lion", "paged_lion", "adagrad", "rmsprop")) else 2 * weight)
+    return int(trained * (weight + state))
+
+
+def final_bytes(recipe: Recipe, shape: Shape, section: Training) -> int:
+    """Return the bytes of what a stage leaves."""
+    lora = getattr(section, "lora", None)
+    whole = shape.parameters.total * _BYTES[recipe.model.dtype]
+    if lora is None:
+        return whole
+    adapter = shape.lora_parameters(lora) * _BYTES[recipe.model.trainable_dtype]
+    return adapter + (whole if lora.merge else 0)

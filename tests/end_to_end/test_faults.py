@@ -1,0 +1,193 @@
+"""Killed, out of disk, or with a process gone: a run resumes to the same weights, or ends with a clear message."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from posttrain.cli import main
+from posttrain.train import checkpoints
+from tests.helpers import environment, run_python
+
+STEPS, SAVE_EVERY = 12, 3
+TRAINING = f"global_batch_size: 4, per_device_train_batch_size: 2, max_steps: {STEPS}, save_steps: {SAVE_EVERY}, "
+TRAINING += "save_total_limit: 1, logging_steps: 1, learning_rate: 1.0e-3, "
+BASE = "model: {{base: {checkpoint}, dtype: float32, chat_template: llama-3.1}}\n"
+RECIPES = {
+    "cpt": "model: {new: {vocab_size: 320, hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2}, "
+    "dtype: float32, chat_template: llama-3.1}\n"
+    'cpt: {text: [{path: "builtin:text/en.txt", license: Apache-2.0}], validation_fraction: 0.005, max_length: 64, '
+    + TRAINING
+    + "}\n",
+    "sft": BASE + "data: {{sft: [{{source: generic, path: chats.jsonl, license: Apache-2.0}}]}}\n"
+    "sft: {{max_length: 128, packing: none, " + TRAINING + "}}\n",
+    "dpo": BASE + "data: {{preference: [{{source: generic, path: pairs.jsonl, license: Apache-2.0}}]}}\n"
+    "dpo: {{max_length: 128, " + TRAINING + "}}\n",
+}
+FOLDERS = {"cpt": "base", "sft": "sft", "dpo": "instruct"}
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture
+def recipe(here: Path, checkpoint: Path) -> Make:
+    """Write the recipe of a stage, with its rows, into the working folder; all but the stage itself is built."""
+    turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"It is {n}."}] for n in range(18)]
+    rows = {
+        "chats.jsonl": [{"messages": messages} for messages in turns],
+        "pairs.jsonl": [{"prompt": f"{n}?", "chosen": f"{n}.", "rejected": "No, no."} for n in range(18)],
+    }
+    for name, some in rows.items():
+        (here / name).write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+
+    def make(stage: str) -> Path:
+        text = RECIPES[stage] if stage == "cpt" else RECIPES[stage].format(checkpoint=checkpoint)
+        path = here / f"{stage}.yaml"
+        path.write_text(f"name: faults\nlaunch: {{cpu: true}}\n{text}", encoding="utf-8")
+        assert main(["run", path.name, "output_dir=whole"]) == 0
+        shutil.copytree("whole", "cut")
+        shutil.rmtree(Path("cut", FOLDERS[stage]))
+        return path
+
+    return make
+
+
+def attempts(here: Path, *options: str) -> dict[str, Any]:
+    """Run `tests.end_to_end.kills` with options in the working folder."""
+    done = run_python(["-m", "tests.end_to_end.kills", *options], here, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def assert_same_weights(stage: str) -> None:
+    one, other = (load_file(Path(name, FOLDERS[stage], "model.safetensors")) for name in ("whole", "cut"))
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["cpt", "sft", "dpo"])
+def test_killed_at_five_random_moments_it_gets_to_the_same_weights(here: Path, recipe: Make, stage: str) -> None:
+    recipe(stage)
+    command = [stage, f"{stage}.yaml", "output_dir=cut"]
+    work = f"cut/.building/{FOLDERS[stage]}-*/.work"
+    found = attempts(here, "--kills", "5", "--last", str(STEPS), "--seed", "7", "--work", work, "--", *command)
+    assert found["codes"] == [-signal.SIGKILL] * 5 + [0]
+    # No attempt begins more than SAVE_EVERY steps before where the one before it was killed.
+    reached = 0
+    for number, taken in enumerate(found["attempts"]):
+        assert taken or number == 5, "nothing was left to train before the last kill"
+        if taken:
+            assert taken[0] >= reached - SAVE_EVERY
+            assert taken == list(range(taken[0], taken[-1] + 1))
+            reached = taken[-1]
+    assert_same_weights(stage)
+
+
+@pytest.mark.parametrize("stage", ["sft"])
+def test_no_room_for_a_checkpoint_is_said_and_the_last_good_one_taken(here: Path, recipe: Make, stage: str) -> None:
+    """After the first checkpoint no file may be as large as the optimiser's state."""
+    recipe(stage)
+    found = attempts(here, "--limit", "600000", "--", stage, f"{stage}.yaml", "output_dir=cut")
+    assert found["codes"] == [2, 0]
+    assert found["attempts"] == [list(range(2 * SAVE_EVERY)), list(range(SAVE_EVERY, STEPS))]
+    said = (here / "full.log").read_text()
+    assert f"posttrain: error: checkpoint-{2 * SAVE_EVERY} could not be saved: " in said
+    assert f"checkpoint-{SAVE_EVERY} is whole, and the same command goes on from it" in said
+    assert "Traceback" not in said
+    assert_same_weights(stage)
+
+
+@pytest.mark.slow
+def test_a_small_disk_that_is_really_full(here: Path, recipe: Make) -> None:
+    """The output folder is on a file system of two megabytes: one checkpoint fits, a second beside it does not."""
+    small = here / "cut"
+    recipe("sft")
+    shutil.rmtree(small)
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        command = ["-m", "posttrain", "sft", "sft.yaml", "output_dir=cut"]
+        done = run_python(command, here)
+        assert done.returncode == 2, done.stderr
+        assert "could not be saved: No space left on device" in done.stderr
+        assert "is whole, and the same command goes on from it" in done.stderr
+        (work,) = small.glob(".building/sft-*/.work")
+        (good,) = checkpoints.found(work)
+        assert checkpoints.damage(good) is None
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert run_python(command, here).returncode == 0
+        assert_same_weights("sft")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_two_processes_cut_off_end_well_and_go_on_to_the_same_weights(here: Path, recipe: Make, stage: str) -> None:
+    recipe(stage)
+    shutil.rmtree(Path("whole", FOLDERS[stage]))
+    command = [sys.executable, "-m", "posttrain", stage, f"{stage}.yaml", "launch.num_processes=2"]
+    done = subprocess.run(
+        [*command, "output_dir=whole"], env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen(
+        [*command, "output_dir=cut"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 100
+    while not list(Path("cut").glob(f".building/{FOLDERS[stage]}-*/.work/checkpoint-3")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)
+    assert process.returncode == 0, said[1]
+    assert "the same command goes on from there" in "".join(said)
+    done = subprocess.run([*command, "output_dir=cut"], env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stdout
+    assert "step 1/" not in done.stdout
+    assert_same_weights(stage)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_while_training_ends_the_run_within_seconds(here: Path, recipe: Make) -> None:
+    recipe("sft")
+    (here / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    import threading, time\n"
+        "    from pathlib import Path\n"
+        "    def end():\n"
+        "        while not list(Path('cut').glob('.building/sft-*/.work/checkpoint-3')):\n"
+        "            time.sleep(0.001)\n"
+        "        Path('died').write_text(str(time.time()))\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    threading.Thread(target=end, daemon=True).start()\n"
+    )
+    poisoned = environment()
+    poisoned["PYTHONPATH"] = os.pathsep.join([str(here), poisoned["PYTHONPATH"]])
+    command = [sys.executable, "-m", "posttrain", "sft", "sft.yaml", "launch.num_processes=2", "output_dir=cut"]
+    done = subprocess.run(command, env=poisoned, capture_output=True, text=True, timeout=120, check=False)
+    assert time.time() - float((here / "died").read_text()) < 20
+    assert done.returncode not in (0, 2)
+    assert "the launcher ended with exit code" in done.stdout
+    assert "goes on from there" in done.stdout
+    (work,) = Path("cut").glob(".building/sft-*/.work")
+    assert checkpoints.damage(checkpoints.found(work)[-1]) is None
+    (here / "sitecustomize.py").unlink()
+    assert subprocess.run(command, env=environment(), capture_output=True, check=False).returncode == 0
