@@ -56,7 +56,8 @@ class Smoke:
 
 def smoke(loaded: LoadedRecipe) -> Smoke:
     """Return a recipe made small. Its output goes to the recipe's own `output_dir` with `-smoke` behind it."""
-    recipe, notes = loaded.recipe, []
+    recipe = loaded.recipe
+    notes: list[str] = []
     output = recipe.output_dir.rstrip("/") + "-smoke"
     folder = str(Path(output) / FOLDER)
     model = _model(recipe.model, folder)
@@ -84,9 +85,17 @@ def smoke(loaded: LoadedRecipe) -> Smoke:
 
 def _model(model: Model, folder: str) -> Model:
     if model.new is not None:
-        sizes = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2 * LENGTH}
-        return replace(model, new=replace(model.new, **sizes, **heads))
+        tiny = replace(
+            model.new,
+            vocab_size=512,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2 * LENGTH,
+        )
+        return replace(model, new=tiny)
     known = model.chat_template in builtin_templates()
     return replace(
         model,
@@ -103,7 +112,8 @@ def _cpt(section: Cpt | None) -> Cpt | None:
         return None
     texts = [_text(source, number) for number, source in enumerate(section.text)]
     few = replace(section, text=texts, tokens=None, max_length=min(section.max_length, 128), validation_fraction=0.02)
-    return _steps(few)
+    small: Cpt = _steps(few)
+    return small
 
 
 def _text(source: TextSource, number: int) -> TextSource:

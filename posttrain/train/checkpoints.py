@@ -183,7 +183,12 @@ def disk_refused(error: BaseException) -> bool:
 
 
 def _room(folder: Path, error: BaseException) -> str:
-    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+    if isinstance(error, OSError) and error.errno:
+        reason = os.strerror(error.errno)
+    elif type(error).__name__ == "SafetensorError":
+        reason = str(error).splitlines()[0]
+    else:  # torch says at which line of its own source
+        reason = "the disk, a quota or a limit left no room for all of a file"
     return f"{reason}; {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free for {folder}"
 
 

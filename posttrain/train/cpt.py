@@ -75,7 +75,7 @@ def train_cpt(context: Context) -> None:
         tokenizer=prepared.tokenizer,
         model=model,
     )
-    save_checkpoint(
+    differences = save_checkpoint(
         trainer,
         context.folder,
         model=recipe.model,
@@ -88,7 +88,7 @@ def train_cpt(context: Context) -> None:
     )
     if context.rank == 0:
         draw_loss(outcome.history, context.folder / "loss.png", f"{recipe.name}: continued pretraining")
-    context.report(outcome.metrics() | prepared.figures)
+    context.report(outcome.metrics() | differences | prepared.figures)
 
 
 def _of_base(context: Context) -> PreTrainedTokenizerBase:

@@ -193,6 +193,8 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     trainer.remove_callback(PrinterCallback)
     for callback in (stop, progress, dtypes, *([TakeNoStep()] if resume and at_the_end(resume) else [])):
         trainer.add_callback(callback)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        say(context, f"weights in shards over {context.world_size} processes ({requested()})")
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except AlreadyTrained:

@@ -15,7 +15,7 @@ from posttrain.cli import main
 from posttrain.stages import Manifest
 from tests.helpers import SIZES, run_python, snapshot, start
 
-STAGES = "data, tokenize-sft, tokenize-preference, sft, dpo"
+STAGES = "data, tokenize-sft, tokenize-preference, sft, ref-logps, dpo"
 RECIPE = """\
 name: mine
 model:
@@ -164,16 +164,16 @@ def test_a_folder_without_a_model(here: Path, refused: Refused) -> None:
 
 
 def test_a_dataset_of_no_known_shape(mine: Path, refused: Refused) -> None:
-    write_rows(mine.parent / "chats.jsonl", [{"question": "1?", "answer": "1."}])
+    write_rows(mine.parent / "chats.jsonl", [{"query": "1?", "answer": "1."}])
     (problem,) = refused()
-    assert problem.startswith("data.sft.0.path: chats.jsonl: has none of the known shapes; its columns are question, ")
+    assert problem.startswith("data.sft.0.path: chats.jsonl: has none of the known shapes; its columns are query, ")
     assert "instruction+output" in problem
     assert "rename the columns" in problem
 
 
 def test_datasets_of_no_known_shape_are_reported_together(mine: Path, refused: Refused) -> None:
     for name in ("chats", "pairs"):
-        write_rows(mine.parent / f"{name}.jsonl", [{"question": "1?", "answer": "1."}])
+        write_rows(mine.parent / f"{name}.jsonl", [{"query": "1?", "answer": "1."}])
     problems = refused()
     assert [problem.partition(": ")[0] for problem in problems] == ["data.sft.0.path", "data.preference.0.path"]
 
@@ -282,7 +282,7 @@ def test_a_range_of_stages_that_is_empty(refused: Refused) -> None:
 def test_a_stage_whose_input_is_not_built(refused: Refused) -> None:
     problems = refused("--from", "dpo")
     assert [problem.partition(":")[0] for problem in problems] == STAGES.split(", ")[:-1]
-    assert problems[-1].endswith("build it with posttrain run mine.yaml --until sft")
+    assert problems[-1].endswith("build it with posttrain run mine.yaml --until ref-logps")
 
 
 def test_a_folder_in_the_way(mine: Path, refused: Refused) -> None:
@@ -351,7 +351,7 @@ def test_exit_code_and_output_of_the_process(mine: Path) -> None:
 
 
 def test_exit_code_of_the_process_where_a_stage_refuses(mine: Path) -> None:
-    write_rows(mine.parent / "chats.jsonl", [{"question": "1?", "answer": "1."}])
+    write_rows(mine.parent / "chats.jsonl", [{"query": "1?", "answer": "1."}])
     before = snapshot(mine.parent)
     process = start(["run", mine.name], at=mine.parent)
     _, errors = process.communicate(timeout=100)

@@ -139,12 +139,13 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     folder = tmp_path / "full"
     done = 0
 
-    def refuse(*args: Any, **kwargs: Any) -> None:
+    def refuse() -> bool:
         nonlocal done
         if (folder / ".work/checkpoint-2").exists():
             done += 1
             if done == write:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return True
 
     save, publish = torch.save, checkpoints.publish
     with monkeypatch.context() as patch:
