@@ -298,7 +298,7 @@ def test_a_checkpoint_cut_off_while_saving_is_not_resumed_from(tmp_path: Path) -
         (written / "trainer_state.json").write_text("{}")
         publish(tmp_path, step, None, record)
     (tmp_path / "checkpoint-12" / "complete").unlink()
-    (tmp_path / SAVING / "checkpoint-14").mkdir()
+    (tmp_path / SAVING / "checkpoint-14").mkdir(parents=True)
     assert last_checkpoint(tmp_path, record, print) == tmp_path / "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
