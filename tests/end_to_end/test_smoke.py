@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,7 @@ pytest.importorskip("heliport")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name, _, _ in builtin_recipes()))
 def test_a_recipe_runs_whole(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
     assert main(["run", name, "--smoke", "output_dir=out"]) == 0, capsys.readouterr().err
-    assert time.monotonic() - began < 180
     capsys.readouterr()
     assert main(["run", name, "--smoke", "output_dir=out"]) == 0
     assert "nothing to do" in capsys.readouterr().out
