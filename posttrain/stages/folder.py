@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from posttrain.durable import sync_folder
 from posttrain.stages.context import WORK
 from posttrain.stages.digest import sha256_text
 from posttrain.stages.fingerprint import canonical
-from posttrain.stages.manifest import MANIFEST, Manifest, sync_folder
+from posttrain.stages.manifest import MANIFEST, Manifest
 
 BUILDING = ".building"
 REPLACED = ".replaced"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from posttrain.durable import sync_folder
 from posttrain.stages.context import WORK
 from posttrain.stages.digest import sha256_file, sha256_text, write_atomically
 
@@ -114,12 +114,3 @@ def digest_of(files: dict[str, dict[str, Any]]) -> str:
     """Return the SHA-256 over the names and digests of the files that are not volatile."""
     lines = (f"{entry['sha256']}  {name}\n" for name, entry in sorted(files.items()) if not entry.get("volatile"))
     return sha256_text("".join(lines))
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from posttrain.differences import INPUT, changed_parts, describe
 from posttrain.stages.digest import Digests
-from posttrain.stages.fingerprint import INPUT, Fingerprint, changed_parts, describe, fingerprint
+from posttrain.stages.fingerprint import Fingerprint, fingerprint
 from posttrain.stages.folder import building_folder, finished, has_content
 from posttrain.stages.manifest import Manifest
 from posttrain.stages.portable import portable

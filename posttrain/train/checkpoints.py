@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from posttrain.differences import changed_parts, describe
+from posttrain.durable import sync_folder
 from posttrain.errors import UserError
-from posttrain.stages.fingerprint import changed_parts, describe
-from posttrain.stages.manifest import sync_folder
 
 COMPLETE = "complete"  # the mark of a checkpoint that was written to its end
 SAVING = ".saving"

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from posttrain.differences import changed_parts
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Cpt, Data, Dpo, Lora, Model, NewModel, Recipe, Sft, TextSource
 from posttrain.stages import chain, checks
 from posttrain.stages.digest import Digests, visible_files
 from posttrain.stages.external import external
-from posttrain.stages.fingerprint import changed_parts, fingerprint
+from posttrain.stages.fingerprint import fingerprint
 from posttrain.stages.graph import NO_EFFECT_ON_OUTPUT
 from posttrain.stages.portable import portable
 from posttrain.stages.selection import select

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from posttrain.differences import changed_parts, describe
 from posttrain.recipe.schema import Data, Dpo, Model, Recipe, Sft
 from posttrain.stages.digest import Digests
-from posttrain.stages.fingerprint import Fingerprint, changed_parts, describe, fingerprint
+from posttrain.stages.fingerprint import Fingerprint, fingerprint
 from posttrain.stages.graph import Stage, chain
 
 ENTRY = {"source": "generic", "path": "org/rows"}
