@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from posttrain.cli.options import ForceOption, OverridesArgument, RecipeArgument
+
+if TYPE_CHECKING:
+    from posttrain.recipe import LoadedRecipe
+    from posttrain.stages.status import StageStatus
 
 
 def plan(
@@ -76,10 +81,36 @@ def plan(
     for line in plan_training(loaded.recipe, statuses, hardware, devices):
         print(line)
     how = launch.plan(loaded.recipe)
-    if how.launches:
+    if jobs := _jobs(loaded, statuses, how.processes, hardware):
+        print(f"training runs in {how.processes} processes, as jobs of Slurm:")
+        for line in jobs:
+            print("  " + line)
+    elif how.launches:
         print(f"training runs in {how.processes} processes:")
         for status in statuses:
             if status.stage.trains:
                 print("  " + shlex.join(launch.launch_command(how, status.stage.name, [recipe, *changes])))
     elif any(status.stage.trains for status in statuses):
         print("training runs in one process: " + shlex.join(["posttrain", "run", recipe, *changes]))
+
+
+def _jobs(loaded: LoadedRecipe, statuses: Sequence[StageStatus], processes: int, hardware: str | None) -> list[str]:
+    """Return the commands that train on several machines, or none where one machine has all the devices."""
+    from posttrain.planning.hardware import named
+    from posttrain.stages import slurm
+
+    section, stages = loaded.recipe.launch, [status.stage for status in statuses if status.stage.trains]
+    if section.slurm is not None:
+        jobs = [slurm.job(loaded, stage, section.slurm, force=False) for stage in stages]
+        return [
+            shlex.join([*(f"{key}={value}" for key, value in job.environment.items()), "sbatch", *job.command])
+            for job in jobs
+        ]
+    device = hardware or section.hardware
+    if device is None or processes <= named(device).per_node:
+        return []
+    each = named(device).per_node
+    command = ["sbatch", f"--nodes={-(-processes // each)}", f"--gpus-per-node={each}", "launch/slurm/train.sbatch"]
+    if section.config is not None:
+        command.insert(0, f"CONFIG={section.config}")
+    return [shlex.join([*command, *loaded.arguments, "--from", stage.name, "--until", stage.name]) for stage in stages]

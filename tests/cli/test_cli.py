@@ -187,3 +187,16 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch.setattr("posttrain.recipe.load", interrupted)
     assert main(["plan", "tiny"]) == 130
     assert capsys.readouterr().err == "posttrain: interrupted; the same command goes on from what was saved\n"
+
+
+def test_plan_prints_jobs_where_one_machine_has_too_few_devices(capsys: Capture, here: Path) -> None:
+    assert main(["plan", "70b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    jobs = lines[lines.index("training runs in 64 processes, as jobs of Slurm:") + 1 :]
+    assert len(jobs) == 3
+    assert "sbatch --nodes=8 --gpus-per-node=8 launch/slurm/train.sbatch 70b --from sft --until sft" in jobs[0]
+    assert main(["plan", "70b", "launch.slurm={nodes: 4, partition: gpu, time: '1:00:00', gpus_per_node: 16}"]) == 0
+    job = capsys.readouterr().out.splitlines()[-1]
+    assert " sbatch " in job
+    assert "--nodes=4" in job
+    assert "--gpus-per-node=16" in job
