@@ -58,6 +58,7 @@ def test_run_starts_two_processes_and_gets_what_one_gets(built: Path, tmp_path: 
     assert printed.count("dpo  held out:") == 1
 
 
+@pytest.mark.slow
 def test_reference_log_probabilities_of_two_processes_are_those_of_one(built: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     for name in ("base", "data", "tokens-sft", "tokens-preference", "sft"):

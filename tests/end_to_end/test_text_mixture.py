@@ -126,6 +126,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_stopped(
     assert all(torch.equal(weight, resumed[name]) for name, weight in alone.items())
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(recipe: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     assert main(["run", str(recipe), f"output_dir={output}", "launch.num_processes=2"]) == 0

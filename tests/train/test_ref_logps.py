@@ -226,6 +226,7 @@ def test_a_signal_keeps_the_finished_shards(
     assert len(list((tmp_path / "cut/.work").glob("*.arrow"))) == 2
 
 
+@pytest.mark.slow
 def test_model_in_shards_over_two_processes(
     checkpoint: Path, tokens: Path, computed: Path, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "seen"
 
 
+@pytest.mark.slow
 def test_each_task_asks_a_server_of_its_own(tmp_path: Path, whole: dict[str, bytes], vllm: Path) -> None:
     options = {"gpu-memory-utilization": 0.9, "enforce-eager": True}
     # The processes of a pool come from one that was started by another test, with other variables.
@@ -140,6 +141,7 @@ def test_each_task_asks_a_server_of_its_own(tmp_path: Path, whole: dict[str, byt
         assert flags[-1] == "--no-trust-remote-code"
 
 
+@pytest.mark.slow
 def test_no_row_fails_because_a_server_died(
     tmp_path: Path, whole: dict[str, bytes], vllm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
