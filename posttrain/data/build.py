@@ -58,7 +58,7 @@ def build(
     Raises:
         UserError: Sources that are missing, damaged, of no known shape, or give no row at all, all of them together.
     """
-    entries = {name: [_with_licence(entry_options(entry)) for entry in getattr(data, name)] for name in SETS}
+    entries = {name: [_licensed(entry_options(entry)) for entry in getattr(data, name)] for name in SETS}
     entries = {name: options for name, options in entries.items() if options}
     if not entries:
         raise UserError("data: there is nothing to build; give data.sft or data.preference at least one entry")
@@ -96,8 +96,8 @@ def build(
     return summary
 
 
-def _with_licence(options: Source) -> Source:
-    return options if options.license is not None else replace(options, license=SOURCES[options.source].license)
+def _licensed(options: Source) -> Source:
+    return SOURCES[options.source].licensed(options)
 
 
 def _problems(entries: dict[str, list[Source]]) -> list[str]:

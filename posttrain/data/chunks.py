@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ Item: TypeAlias = "dict[str, Any] | Unreadable | None"
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(ABC):
     """A piece of a source.
 
     Attributes:
@@ -39,9 +41,9 @@ class Chunk:
     count: int
     done: float
 
+    @abstractmethod
     def items(self) -> Iterator[Item]:
         """Parse the items, in order."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,36 @@ class Pairs(Chunk):
                     break
             else:
                 yield {"translation": texts}
+
+
+def stretches(
+    chunks: Iterable[Chunk], whole: bool, unreadable: Callable[[Unreadable], None]
+) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
+    """Yield the records that follow each other without a gap, as converters take them, with the place of the first.
+
+    A stretch ends at a blank line, at what is no record, and at the end of a chunk. Records are parsed as they are
+    taken, so that nobody waits while thousands are.
+
+    Args:
+        chunks: Of one source, in order.
+        whole: Whether the source is converted all at once: then there is one stretch, whatever the gaps.
+        unreadable: Told of each item that is no record.
+    """
+
+    def records(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        for place, item in enumerate(chunk.items(), chunk.first):
+            if isinstance(item, Unreadable):
+                unreadable(item)
+            yield place, item if isinstance(item, dict) else None
+
+    if whole:
+        yield 0, (record for chunk in chunks for _, record in records(chunk) if record is not None)
+        return
+    for chunk in chunks:
+        for missing, stretch in groupby(records(chunk), key=lambda item: item[1] is None):
+            if not missing:
+                place, first = next(stretch)
+                yield place, (record for _, record in chain([(place, first)], stretch) if record is not None)
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any] | Unreadable:

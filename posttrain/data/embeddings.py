@@ -34,8 +34,8 @@ def check_model(options: SemanticDuplicates) -> list[str]:
     problems = []
     if find_spec("sentence_transformers") is None:
         problems.append(
-            f"{_KEY}: the package sentence-transformers is not installed; run `pip install sentence-transformers`, or "
-            "leave the section out"
+            f"{_KEY}: the package sentence-transformers is not installed; run "
+            "`pip install -c constraints.txt -e '.[embed]'`, or leave the section out"
         )
     if not is_hub_id(options.model, bare=True):
         problems += _folder_problems(Path(locate(options.model)).expanduser())

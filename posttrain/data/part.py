@@ -11,16 +11,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posttrain.data.chunks import Chunk, Unreadable
+from posttrain.data.chunks import Chunk, Unreadable, stretches
 from posttrain.data.read import read_source
-from posttrain.data.rows import UNKNOWN_LANGUAGE, Refused, Row, reason_kind
+from posttrain.data.rows import Refused, Row, reason_kind, without_units
 from posttrain.data.sources import SOURCES, Record, Source
 from posttrain.data.split import prompt_key, tree_key
-from posttrain.data.steps.base import answers, user_texts
+from posttrain.data.steps.base import Rejected, answers, user_texts
 from posttrain.recipe.schema import Data
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def part_folder(work: Path, kind: str, entry: int, number: int) -> Path:
 
 
 def finished(folder: Path) -> Counts | None:
-    """Return the counts of a part that is whole, or None."""
+    """Return the counts of a part that is whole, or None; one whose mark is damaged is made anew."""
     try:
         return Counts(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
@@ -175,31 +175,18 @@ class _Part:
         self._rejected.append(refused_record(self._task.options.label, step, reason, record))
 
     def _runs(self) -> Iterator[tuple[int, list[Record]]]:
-        """Yield stretches of readable records with the number of the first; all at once where that is needed."""
+        """Yield stretches of readable records with the number of the first, and count them."""
         chunks = [self._task.chunk] if self._task.chunk is not None else read_source(self._task.options).chunks
-        run: list[Record] = []
-        at = 0
-        for chunk in chunks:
-            at = chunk.first
-            for item in chunk.items():
-                if isinstance(item, dict):
-                    self._counts.read += 1
-                    self._counts.passed_on += 1
-                    self._counts.units += self._kind.count_units(item)
-                    run.append(item)
-                else:
-                    if isinstance(item, Unreadable):
-                        self._counts.read += 1
-                        self._reject("read", item.reason, item.text)
-                    if run and not self._kind.whole:
-                        yield at - len(run), run
-                        run = []
-                at += 1
-            if run and not self._kind.whole:
-                yield at - len(run), run
-                run = []
-        if run:
-            yield 0, run
+        for start, stretch in stretches(chunks, self._kind.whole, self._unreadable):
+            records: list[Record] = list(stretch)
+            self._counts.read += len(records)
+            self._counts.passed_on += len(records)
+            self._counts.units += sum(map(self._kind.count_units, records))
+            yield start, records
+
+    def _unreadable(self, item: Unreadable) -> None:
+        self._counts.read += 1
+        self._reject("read", item.reason, item.text)
 
     def _converted(self) -> Iterator[Row]:
         convert = {"sft": self._kind.to_sft, "preference": self._kind.to_preference}[self._task.kind]
@@ -230,16 +217,14 @@ class _Part:
 
     def _of_languages(self, rows: Iterator[Row]) -> Iterator[Row]:
         """Go by what the source says of a row's language, where nobody looks at the text."""
-        languages = self._task.options.languages
+        from posttrain.data.steps.language import as_stated
+
         for row in rows:
-            if row.language == UNKNOWN_LANGUAGE and len(languages) == 1:
-                row = replace(row, language=languages[0])
-            if languages and row.language == UNKNOWN_LANGUAGE:
-                self._reject("language", "language not stated", without_units(row))
-            elif languages and row.language not in languages:
-                self._reject("language", f"language not selected: {row.language}", without_units(row))
+            found = as_stated(row, self._task.options.languages)
+            if isinstance(found, Rejected):
+                self._reject("language", found.reason, without_units(row))
             else:
-                yield row
+                yield found
 
     def _keys(self, rows: Sequence[Row]) -> numpy.ndarray:
         import numpy as np
@@ -274,11 +259,6 @@ def compares_prompts(data: Data, task: Task) -> bool:
     """Say whether the rows of an entry are looked at for near duplicates."""
     near = data.duplicates.near
     return near is not None and task.kind in near.sets and "near_duplicates" not in task.options.skip
-
-
-def without_units(row: Row) -> dict[str, Any]:
-    """Return a row as plain values, without what only the build needs."""
-    return {name: value for name, value in vars(row).items() if name != "units"}
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:

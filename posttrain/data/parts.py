@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from posttrain.data.steps.decontaminate import EvalItem
     from posttrain.recipe.schema_data import Decontamination
 
-LOOKED_AT = 20  # records by which a source is prepared: the first may lack an optional column
+_LOOKED_AT = 20  # records by which a source is prepared: the first may lack an optional column
 MOST_PROCESSES = 32
 
 
@@ -128,13 +128,12 @@ def _tasks_of(entry: EntryParts, work: Path, advance: Advance) -> Iterator[tuple
     kind, options = SOURCES[entry.options.source], entry.options
     reading = read_source(options)
     entry.provenance = reading.provenance
-    first = next(reading.chunks, None)
-    if first is None:
+    begun = prepared(options, reading.chunks)
+    if begun is None:
         return
-    records = [item for item in islice(first.items(), LOOKED_AT) if isinstance(item, dict)]
-    options = kind.prepare(options, records)
-    chunks: Iterator[Chunk | None] = iter([None]) if kind.whole else _chained(first, reading.chunks)
-    for number, chunk in enumerate(chunks):
+    options, chunks = begun
+    pieces: Iterable[Chunk | None] = [None] if kind.whole else chunks
+    for number, chunk in enumerate(pieces):
         folder = part_folder(work, entry.kind, entry.number, number)
         done = 1.0 if chunk is None else chunk.done
         if (counts := finished(folder)) is not None:
@@ -144,9 +143,17 @@ def _tasks_of(entry: EntryParts, work: Path, advance: Advance) -> Iterator[tuple
             yield Task(entry.kind, entry.number, number, options, chunk, folder), done
 
 
-def _chained(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
-    yield first
-    yield from rest
+def prepared(options: Source, chunks: Iterator[Chunk]) -> tuple[Source, Iterator[Chunk]] | None:
+    """Return an entry's options, prepared by its first records, and all of its chunks; None where it has no rows.
+
+    Raises:
+        UserError: The source refuses the records.
+    """
+    first = next(chunks, None)
+    if first is None:
+        return None
+    records = [item for item in islice(first.items(), _LOOKED_AT) if isinstance(item, dict)]
+    return SOURCES[options.source].prepare(options, records), chain([first], chunks)
 
 
 def _problems(entry: EntryParts) -> list[str]:

@@ -67,6 +67,11 @@ class PreferenceRow:
 Row: TypeAlias = SftRow | PreferenceRow
 
 
+def without_units(row: Conversation | PreferenceRow) -> dict[str, Any]:
+    """Return a row as plain values, without what only the build needs."""
+    return {name: value for name, value in vars(row).items() if name != "units"}
+
+
 @dataclass(frozen=True)
 class Refused:
     """Something read that no row was made of: the record itself (or the text of a line), why, and its unit number."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from posttrain.preflight.findings import Finding, error, note
 
@@ -16,10 +13,10 @@ if TYPE_CHECKING:
     from posttrain.recipe.schema import Recipe
 
 _EXTRA = {
-    "heliport": "pip install 'posttrain[language]'",
-    "datatrove": "pip install 'posttrain[cluster]'",
-    "httpx": "pip install 'posttrain[cluster]'",
-    "sentence_transformers": "pip install 'posttrain[embed]'",
+    "heliport": "pip install -c constraints.txt -e '.[language]'",
+    "datatrove": "pip install -c constraints.txt -e '.[cluster]'",
+    "httpx": "pip install -c constraints.txt -e '.[cluster]'",
+    "sentence_transformers": "pip install -c constraints.txt -e '.[embed]'",
 }
 
 
@@ -35,7 +32,10 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def needed(recipe: Recipe) -> dict[str, list[str]]:
-    """Return the packages that a recipe needs beyond the usual ones, each with the keys that ask for it."""
+    """Return the packages that a recipe needs beyond the usual ones, each with the keys that ask for it.
+
+    Those that the stages themselves look for before anything is built, trackers and DeepSpeed, are not among them.
+    """
     found: dict[str, list[str]] = {}
 
     def needs(package: str, key: str) -> None:
@@ -64,14 +64,4 @@ def needed(recipe: Recipe) -> dict[str, list[str]]:
     if recipe.cluster is not None:
         for package in ("datatrove", "httpx"):
             needs(package, "cluster")
-    if recipe.launch.config is not None and _is_deepspeed(recipe.launch.config):
-        needs("deepspeed", f"launch.config: {recipe.launch.config}")
     return found
-
-
-def _is_deepspeed(config: str) -> bool:
-    try:
-        content = yaml.safe_load(Path(config).expanduser().read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return False  # what is wrong with the file is said by the stages
-    return isinstance(content, dict) and content.get("distributed_type") == "DEEPSPEED"

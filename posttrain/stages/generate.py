@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,13 @@ def generate_problems(recipe: Recipe, world_size: int) -> list[str]:
     """Return what is wrong with the entries that their types cannot show."""
     from posttrain.data.generate.build import entry_problems
 
-    return [problem for entry in recipe.generate for problem in entry_problems(entry)]
+    problems = [problem for entry in recipe.generate for problem in entry_problems(entry)]
+    if recipe.cluster is not None and find_spec("datatrove") is None:
+        problems.append(
+            "cluster: datatrove, which spreads generation over tasks, is not installed; "
+            "pip install -c constraints.txt -e '.[cluster]', or leave the section out"
+        )
+    return problems
 
 
 def uses_generated(data: Data) -> bool:

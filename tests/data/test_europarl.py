@@ -9,7 +9,7 @@ import pytest
 
 from posttrain.data.rows import SftRow
 from posttrain.data.sources import phrasings
-from posttrain.data.sources.europarl import Europarl
+from posttrain.data.sources.europarl import Europarl, prepare
 from posttrain.data.split import tree_key
 from posttrain.errors import UserError
 from tests.data.conversions import convert, problems
@@ -133,6 +133,14 @@ def test_options(keys: dict[str, Any], at_fault: list[str]) -> None:
 
 def at(path: Path | str, **keys: Any) -> Europarl:
     return Europarl(source="europarl", path=str(path), **keys)
+
+
+def test_without_heliport_the_sides_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posttrain.data.steps.identifier.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^x: the package heliport .*'\.\[language\]'`, or set check_language: false$"):
+        prepare(Europarl(source="europarl", path="x"), [])
+    unchecked = Europarl(source="europarl", path="x", check_language=False)
+    assert prepare(unchecked, []) is unchecked
 
 
 def test_moses_files_by_stem_by_either_file_and_by_folder(tmp_path: Path) -> None:

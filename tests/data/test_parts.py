@@ -16,6 +16,8 @@ pytest.importorskip("pyarrow")
 
 from posttrain.data import assemble, read
 from posttrain.data.build import build
+from posttrain.data.part import Task, Worker, finished
+from posttrain.data.sources import entry_options
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Data, Validation
 from posttrain.recipe.schema_data import Duplicates, Filters, LengthFilter, NearDuplicates, RepetitionFilter
@@ -116,6 +118,21 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(folder: Path) -> None:
     assert subprocess.run([sys.executable, str(script), str(folder)], env=environment(), check=True)
     assert contents(folder / "killed") == contents(folder / "whole")
     assert not (folder / "killed" / ".work").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_part_whose_mark_is_damaged_is_made_anew(folder: Path) -> None:
+    options = entry_options({"source": "magpie", "path": "builtin:samples/magpie.jsonl"})
+    task = Task("sft", 0, 0, options, next(read.read_source(options).chunks), folder / "part")
+    worker = Worker(section(folder, num_proc=1), None, [])
+    counts = worker.build(task)
+    whole = {path.name: path.read_bytes() for path in (folder / "part").iterdir()}
+    assert counts.kept
+    for damaged in ("", "{", "[]", '{"lines": 3}'):
+        (folder / "part/part.json").write_text(damaged)
+        assert finished(folder / "part") is None
+        assert worker.build(task) == counts
+        assert {path.name: path.read_bytes() for path in (folder / "part").iterdir()} == whole
 
 
 def test_workers_end_with_a_killed_parent(folder: Path) -> None:

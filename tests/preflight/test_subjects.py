@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import json
 import math
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import pytest
 import yaml
 
 from posttrain.assets import asset_folder
+from posttrain.cli import main
 from posttrain.preflight import disk, endpoints, forward, licences, packages
 from posttrain.preflight.findings import Finding
 from posttrain.recipe import load
 from posttrain.recipe.schema import Lora, Recipe, Sft
 from posttrain.recipe.schema_generate import Teacher
-from tests.preflight.conftest import Examine, one, texts
+from tests.preflight.conftest import Examine, one, texts, written
+
+Capture = pytest.CaptureFixture[str]
 
 FSDP2 = yaml.safe_load((asset_folder("launch") / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8"))
 ZERO3 = yaml.safe_load((asset_folder("launch") / "accelerate" / "zero3.yaml").read_text(encoding="utf-8"))
@@ -36,6 +40,40 @@ def changed(content: dict[str, Any], **fsdp: Any) -> dict[str, Any]:
     """Return a launch file with other values under `fsdp_config`; None takes a key out."""
     merged = {**content["fsdp_config"], **fsdp}
     return {**content, "fsdp_config": {key: value for key, value in merged.items() if value is not None}}
+
+
+@pytest.fixture
+def with_deepspeed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Have DeepSpeed be installed, or not, whatever is."""
+    find_spec = importlib.util.find_spec
+
+    def installed(there: bool) -> None:
+        def find(name: str, package: str | None = None) -> Any:
+            return (find_spec("json") if there else None) if name == "deepspeed" else find_spec(name, package)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find)
+
+    return installed
+
+
+def test_a_missing_deepspeed_is_said_once_before_anything_is_built(
+    here: Path, checkpoint: Path, examined: Examine, capsys: Capture, with_deepspeed: Callable[[bool], None]
+) -> None:
+    sizes = {"global_batch_size": 4}
+    sections = {"model": {"dtype": "bfloat16"}, "launch": launch_with(here, ZERO3), "sft": sizes, "dpo": sizes}
+    expected = (
+        "launch.config: launch.yaml divides the model by DeepSpeed, which is not installed; "
+        "pip install -c constraints.txt -e '.[deepspeed]', or use launch/accelerate/fsdp2.yaml"
+    )
+    with_deepspeed(False)
+    assert one(examined(**sections), "error", "launch.config: launch.yaml divides") == expected
+    name = written(here, checkpoint, **sections)
+    for command in ("run", "sft", "ref-logps", "dpo"):
+        assert main([command, name]) == 2
+        assert capsys.readouterr().err == f"posttrain: error: {expected}\n"
+    assert not (here / "out").exists()
+    with_deepspeed(True)
+    assert not any("DeepSpeed" in text for text in texts(examined(**sections), "error"))
 
 
 @pytest.mark.parametrize("content", [FSDP2, ZERO3], ids=["fsdp2", "zero3"])
@@ -209,7 +247,7 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, examined: Ex
         "flash_attn",
         "heliport",
     ]
-    assert any(text.endswith("pip install 'posttrain[language]'") for text in missing)
+    assert any(text.endswith("pip install -c constraints.txt -e '.[language]'") for text in missing)
 
 
 class Server(http.server.BaseHTTPRequestHandler):

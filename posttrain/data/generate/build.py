@@ -10,32 +10,22 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posttrain.data.generate.engines import Models, open_client, rows_at_once
 from posttrain.data.generate.inputs import input_problems, input_rows, input_total
 from posttrain.data.generate.parts import Refusals, RunSummary, finished
 from posttrain.data.generate.progress import following
 from posttrain.data.generate.run import run_rows
+from posttrain.data.generate.stats import Stats
 from posttrain.data.generate.stop import Stop, stopping_on_signals
 from posttrain.errors import UserError
 from posttrain.recipe import schema_generate as schema
 
 if TYPE_CHECKING:
-    from posttrain.data.generate.client import Client
-    from posttrain.data.generate.requests import Engine
-    from posttrain.data.generate.reward import Reward
     from posttrain.data.generate.rows import Rollout
     from posttrain.data.generate.store import Store
 
 STORE = "answers.sqlite"
 COUNTED = ("requests", "answers", "from_store", "prompt_tokens", "completion_tokens", "seconds")
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models of a recipe; without a judge the teacher judges."""
-
-    teacher: schema.Teacher | None
-    judge: schema.Teacher | None = None
-    reward: schema.RewardModel | None = None
 
 
 @dataclass(frozen=True)
@@ -94,17 +84,20 @@ def entry_problems(entry: schema.Rollout) -> list[str]:
 async def _build(
     entries: Sequence[schema.Rollout], models: Models, seed: int, out: Path, store: Store, stop: Stop
 ) -> dict[str, Made]:
+    done = {entry.name: summary for entry in entries if (summary := finished(out / entry.name)) is not None}
+    left = [entry for entry in entries if entry.name not in done]
     async with AsyncExitStack() as stack:
-        left = [entry for entry in entries if finished(out / entry.name) is None]
-        client = await open_client(left, models, seed, store, stack)
+        client = await open_client(left, models, seed, store, stack, stop) if left else None
+        stats = Stats() if client is None else client.stats
         made: dict[str, Made] = {}
         for entry in entries:
             folder, earlier = out / entry.name, {name: out / name for name in made}
-            before = client.stats.snapshot()
-            summary = finished(folder)
+            before = stats.snapshot()
+            summary = done.get(entry.name)
             if summary is None:
+                assert client is not None, "it is there where an entry is left"
                 folder.mkdir(parents=True, exist_ok=True)
-                with Refusals(folder) as refused, following(entry.name, client.stats.snapshot) as progress:
+                with Refusals(folder) as refused, following(entry.name, stats.snapshot) as progress:
                     summary = await run_rows(
                         input_rows(entry, earlier, refused=refused),
                         rollout_of(entry, models, seed),
@@ -116,7 +109,7 @@ async def _build(
                         stop=stop,
                         refused=refused,
                     )
-            made[entry.name] = Made(summary, _since(before, client.stats.snapshot()))
+            made[entry.name] = Made(summary, _since(before, stats.snapshot()))
         return made
 
 
@@ -127,92 +120,6 @@ def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
         found = {kind: count - before[name].get(kind, 0) for kind, count in now[name].items()}
         counted[name] = {kind: count for kind, count in found.items() if count}
     return counted
-
-
-async def open_client(
-    entries: Sequence[schema.Rollout], models: Models, seed: int, store: Store, stack: AsyncExitStack
-) -> Client:
-    """Open the engines that entries need and what asks them; `stack` closes them."""
-    from posttrain.data.generate.client import Client
-    from posttrain.data.generate.requests import Role
-    from posttrain.data.generate.throttle import Throttle
-
-    teacher = models.teacher or models.judge
-    section: Role = "teacher" if models.teacher is not None else "judge"
-    assert teacher is not None, "the recipe's checks let no entry through without a model to ask"
-    writes_prompts = any(isinstance(entry, schema.MagpieRollout) for entry in entries)
-    throttles: dict[Role, Throttle] = {"teacher": Throttle(teacher.max_concurrency)}
-    judge = models.judge if models.teacher is not None else None
-    if judge is not None:
-        throttles["judge"] = Throttle(judge.max_concurrency)
-    reward = _reward(models.reward, stack)
-    client = Client(
-        _engine(teacher, section, writes_prompts),
-        store,
-        teacher_key=(teacher.model, teacher.revision),
-        teacher_section=section,
-        judge=_engine(judge, "judge", False) if judge is not None else None,
-        judge_key=(judge.model, judge.revision) if judge is not None else None,
-        reward=reward.score if reward is not None else None,
-        throttles=throttles,
-        max_attempts=teacher.max_attempts,
-        judge_max_attempts=judge.max_attempts if judge is not None else None,
-        seed=seed,
-    )
-    stack.push_async_callback(client.close)
-    if any(_asks_judge(entry) for entry in entries):
-        await client.start()
-    return client
-
-
-def _asks_judge(entry: schema.Rollout) -> bool:
-    if isinstance(entry, schema.MagpieRollout):
-        return entry.tag
-    return isinstance(entry, schema.Rate) or (isinstance(entry, schema.Respond) and entry.best_of in ("judge", "both"))
-
-
-def _engine(teacher: schema.Teacher, key: str, writes_prompts: bool) -> Engine:
-    """Make the engine of a section; where whole prompts are sent, the server must not add a BOS of its own."""
-    if teacher.engine == "local":
-        from posttrain.data.generate.local import Local
-
-        return Local(teacher, key)
-    if teacher.engine == "sample":
-        from posttrain.data.generate.stand_in import StandIn
-
-        return StandIn()
-    from posttrain.data.generate.endpoint import Endpoint
-
-    bos = None
-    if writes_prompts:
-        from posttrain.data.generate.encoding import adds_bos
-        from posttrain.data.generate.models import load_tokenizer
-
-        tokenizer = load_tokenizer(teacher, key)
-        bos = str(tokenizer.bos_token) if adds_bos(tokenizer) else None
-    return Endpoint(teacher, bos=bos)
-
-
-def _reward(section: schema.RewardModel | None, stack: AsyncExitStack) -> Reward | None:
-    if section is None:
-        return None
-    from posttrain.data.generate.reward import Reward
-
-    reward = Reward(section)
-    stack.push_async_callback(reward.close)
-    return reward
-
-
-def rows_at_once(models: Models) -> int:
-    """Return how many rows are worked on at once: enough for each model to have all it can take.
-
-    That is twice as many as it answers at once: meanwhile other rows wait for their answers to be stored.
-    """
-    return 2 * max(
-        section.max_concurrency if section.engine == "endpoint" else section.batch_size
-        for section in (models.teacher, models.judge)
-        if section is not None
-    )
 
 
 def rollout_of(entry: schema.Rollout, models: Models, seed: int) -> Rollout:

@@ -126,10 +126,7 @@ class Client:
             UserError: No request of this run can succeed.
         """
         model = self._models[of]
-        try:
-            key = request.key(*model.key)
-        except UnicodeEncodeError:
-            raise Failed("not valid Unicode: the request holds half of a surrogate pair") from None
+        key = request.key(*model.key)
         work = self._in_work.get(key)
         if work is None:
             kept = self.store.get(key)
@@ -150,6 +147,7 @@ class Client:
         """Return the reward model's score of a conversation that ends with an assistant turn.
 
         Raises:
+            Failed: It has none.
             UserError: The recipe has no reward model.
         """
         if self._reward is None:

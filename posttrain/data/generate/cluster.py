@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from posttrain.data.generate.build import STORE, Models, entry_problems, open_client, rollout_of, rows_at_once
+from posttrain.data.generate.build import STORE, entry_problems, rollout_of
+from posttrain.data.generate.engines import Models, open_client, rows_at_once
 from posttrain.data.generate.parts import PART_ROWS, Refusals, RunSummary, finished
 from posttrain.data.generate.progress import following
 from posttrain.data.generate.run import run_rows
@@ -254,7 +255,8 @@ async def _run(work: Work, rank: int, stop: Stop) -> None:
                 return
             models = replace(models, teacher=replace(models.teacher, base_url=base_url))
         store = stack.enter_context(Store(work.answers / f"{work.cluster.tasks:05}-{rank:05}-{STORE}"))
-        client = await open_client(work.entries, models, work.seed, store, stack)
+        left = [entry for entry in work.entries if finished(out / entry.name) is None]
+        client = await open_client(left, models, work.seed, store, stack, stop)
         earlier: dict[str, Path] = {}
         for entry in work.entries:
             folder = out / entry.name

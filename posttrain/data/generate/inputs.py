@@ -5,21 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from itertools import chain, groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from posttrain.assets import is_hub_id
-from posttrain.data.chunks import Chunk, Unreadable
+from posttrain.data.chunks import stretches
 from posttrain.data.files import DataFile, find_files
 from posttrain.data.generate.parts import Refusals, finished, read_rows
 from posttrain.data.generate.rows import InputRow
 from posttrain.data.languages import language_code
-from posttrain.data.parts import LOOKED_AT
+from posttrain.data.parts import prepared
 from posttrain.data.read import read_source
-from posttrain.data.rows import UNKNOWN_LANGUAGE, Conversation, Refused
+from posttrain.data.rows import UNKNOWN_LANGUAGE, Conversation, Refused, without_units
 from posttrain.data.sources import SOURCES, Record, Source, entry_options
+from posttrain.data.steps.base import Rejected
+from posttrain.data.steps.language import as_stated
 from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import MagpieRollout, Respond, Rollout, Translate
 
@@ -134,56 +134,25 @@ def _converted(options: Source, answered: bool, refused: Refusals | None) -> Ite
     kind = SOURCES[options.source]
     convert = kind.to_sft if answered else kind.to_prompts or kind.to_sft
     assert convert is not None
-    if options.license is None:
-        options = replace(options, license=kind.license)
+    begun = prepared(kind.licensed(options), read_source(options).chunks)
+    if begun is None:
+        raise UserError(f"{options.path}: holds no rows")
+    options, chunks = begun
 
     def refuse(step: str, reason: str, record: Record | str) -> None:
         if refused is not None:
             refused.add(options.label, step, reason, record)
 
-    chunks = read_source(options).chunks
-    first = next(chunks, None)
-    if first is None:
-        raise UserError(f"{options.path}: holds no rows")
-    looked_at = [item for item in islice(first.items(), LOOKED_AT) if isinstance(item, dict)]
-    options = kind.prepare(options, looked_at)
-
-    def readable(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        for place, item in enumerate(chunk.items(), chunk.first):
-            if isinstance(item, Unreadable):
-                refuse("read", item.reason, item.text)
-            yield place, item if isinstance(item, dict) else None
-
-    languages = options.languages
-    for start, records in _stretches(kind.whole, (readable(chunk) for chunk in chain([first], chunks))):
+    for start, records in stretches(chunks, kind.whole, lambda item: refuse("read", item.reason, item.text)):
         for made in convert(records, options, start):
             if isinstance(made, Refused):
                 refuse("convert", made.reason, made.source_row)
                 continue
-            row = made
-            if row.language == UNKNOWN_LANGUAGE and len(languages) == 1:
-                row = replace(row, language=languages[0])
-            if not languages or row.language in languages:
+            row = as_stated(made, options.languages)
+            if isinstance(row, Rejected):
+                refuse("language", row.reason, without_units(made))
+            else:
                 yield row
-                continue
-            unknown = row.language == UNKNOWN_LANGUAGE
-            reason = "language not stated" if unknown else f"language not selected: {row.language}"
-            refuse("language", reason, {name: value for name, value in vars(row).items() if name != "units"})
-
-
-def _stretches(
-    whole: bool, chunks: Iterator[Iterator[tuple[int, dict[str, Any] | None]]]
-) -> Iterator[tuple[int, Iterator[Record]]]:
-    """Yield records that follow each other, with the place of the first; all of them at once for a whole source."""
-    if whole:
-        yield 0, (record for chunk in chunks for _, record in chunk if record is not None)
-        return
-    for chunk in chunks:
-        for missing, stretch in groupby(chunk, key=lambda item: item[1] is None):
-            if not missing:
-                place, record = next(stretch)
-                rest = (other for _, other in stretch if other is not None)
-                yield place, chain([record] if record is not None else [], rest)
 
 
 def _records(options: Source) -> int | None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from posttrain.data.generate.prompts import prompt
-from posttrain.data.generate.requests import LENGTH, Asker, Failed, Request, seed_of
+from posttrain.data.generate.requests import Answer, Asker, Failed, Request
+from posttrain.data.generate.rollouts.again import ask_again
+from posttrain.data.generate.rollouts.rate import RETRY_TEMPERATURE
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.sources.magpie import CATEGORIES, QUALITIES
 from posttrain.recipe.schema_generate import Sampling
@@ -17,8 +19,8 @@ from posttrain.recipe.schema_generate import Sampling
 DIFFICULTIES = ("very easy", "easy", "medium", "hard", "very hard")
 UNTAGGED = "untagged"  # the key of the list of labels that could not be had
 
-# The judge is asked greedily, and once more at a temperature, or it would write the same again.
-_TRIES = (Sampling(temperature=0.0, max_tokens=1024), Sampling(temperature=0.7, max_tokens=1024))
+_SAMPLING = Sampling(temperature=0.0, max_tokens=1024)
+_RETRIES = 1
 _SIGNS = " \t*_`#>\"'“”.,"  # around a label: Markdown, quotation marks, a full stop
 
 
@@ -67,32 +69,34 @@ async def tags(asker: Asker, instruction: str, language: str, seed: int, row_id:
         row_id: From which the second try's seed derives.
     """
     found = await together(_label(asker, tag, instruction, language, seed, row_id) for tag in TAGS)
-    labels = {
-        tag.column: label
-        for tag, label in zip(TAGS, found, strict=True)
-        if not (label is None or isinstance(label, Failed))
-    }
+    labels = {tag.column: label for tag, label in zip(TAGS, found, strict=True) if not isinstance(label, Failed)}
     missing = [tag.column for tag in TAGS if tag.column not in labels]
     return {**labels, UNTAGGED: missing} if missing else labels
 
 
-async def _label(asker: Asker, tag: Tag, instruction: str, language: str, seed: int, row_id: str) -> str | None:
+async def _label(asker: Asker, tag: Tag, instruction: str, language: str, seed: int, row_id: str) -> str | Failed:
     text = prompt(tag.prompt, language).render(instruction=instruction, structured=asker.structured)
-    for attempt, sampling in enumerate(_TRIES):
-        request = Request(
-            messages=({"role": "user", "content": text},),
-            sampling=sampling,
-            seed=seed_of(seed, row_id, f"tag {tag.column}", attempt) if sampling.temperature > 0 else None,
-            sample=attempt,
-            schema=tag.schema if asker.structured else None,
-        )
-        answer = await asker.ask(request, "judge")
-        if answer.finish_reason == LENGTH:
-            continue
+    request = Request(
+        messages=({"role": "user", "content": text},),
+        sampling=_SAMPLING,
+        schema=tag.schema if asker.structured else None,
+    )
+
+    def read(answer: Answer) -> str | Failed:
         label = read_structured(answer.text, tag) if asker.structured else read_line(answer.text, tag)
-        if label is not None:
-            return label
-    return None
+        return Failed("no label in the answer") if label is None else label
+
+    return await ask_again(
+        asker,
+        "judge",
+        request,
+        read,
+        retries=_RETRIES,
+        warmer=RETRY_TEMPERATURE,
+        seed=seed,
+        row_id=row_id,
+        purpose=f"tag {tag.column}",
+    )
 
 
 def read_line(text: str, tag: Tag) -> str | None:
@@ -113,7 +117,7 @@ def read_structured(text: str, tag: Tag) -> str | None:
     """Return the label of an answer that follows `Tag.schema`; None where it does not."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     label = answer.get("label") if isinstance(answer, dict) else None
     return _known(label.casefold(), tag) if isinstance(label, str) else None

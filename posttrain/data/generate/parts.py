@@ -190,11 +190,21 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def finished(folder: Path) -> RunSummary | None:
-    """Return what a finished run came to, or None where it is not finished."""
+    """Return what a finished run came to, or None where it is not finished.
+
+    Raises:
+        UserError: The file that says so is damaged.
+    """
+    path = folder / DONE
     try:
-        return RunSummary(**json.loads((folder / DONE).read_text(encoding="utf-8")))
+        return RunSummary(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); delete it, and the same command writes it anew from the rows beside "
+            "it; a complete stage is built again with --force generate"
+        ) from error
 
 
 def finish(folder: Path, summary: RunSummary) -> None:

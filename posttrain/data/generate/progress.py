@@ -41,9 +41,17 @@ class Meter:
         snapshot: Returns what the asker has counted (`Stats.snapshot`): `prompt_tokens`, `completion_tokens`,
             `in_flight`, `retries`; those that are missing are not shown.
         clock: Seconds that never go back.
+        unit: What is counted.
     """
 
-    def __init__(self, snapshot: Snapshot | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        unit: str = "rows",
+    ) -> None:
+        self._unit = unit
         self._snapshot = snapshot or dict
         self._clock = clock
         self._began = clock()
@@ -58,7 +66,7 @@ class Meter:
             parts.append(f"{_short(read)} tok/s in, {_short(written)} out")
         if "in_flight" in counted:
             parts.append(f"{counted['in_flight']} at once")
-        parts += [f"{name} {_listed(found)}" for name, found in _problems(status, counted) if found]
+        parts += [f"{name} {_listed(found)}" for name, found in self._problems(status, counted) if found]
         left = self.left(status)
         if left is not None:
             parts.append(f"{_duration(left)} left")
@@ -70,6 +78,9 @@ class Meter:
         if status.total is None or own <= 0 or status.done >= status.total:
             return None
         return (status.total - status.done) * (self._clock() - self._began) / own
+
+    def _problems(self, status: Status, counted: Mapping[str, Any]) -> list[tuple[str, Mapping[str, int]]]:
+        return [("retried", counted.get("retries", {})), (f"failed {self._unit}", status.failed)]
 
     def _rates(self, read: int, written: int) -> tuple[float, float]:
         now = self._clock()
@@ -84,17 +95,26 @@ class Meter:
 
 
 @contextmanager
-def following(name: str, snapshot: Snapshot | None = None, shown: bool | None = None) -> Iterator[Progress]:
+def following(
+    name: str,
+    snapshot: Snapshot | None = None,
+    shown: bool | None = None,
+    *,
+    stage: str = "generate",
+    unit: str = "rows",
+) -> Iterator[Progress]:
     """Give something to tell where the run of an entry is.
 
     Args:
         name: The entry's.
         snapshot: As `Meter` takes it.
         shown: Whether to draw a bar; by default if standard error is a terminal.
+        stage: What lines of a log begin with.
+        unit: What is counted.
     """
-    meter = Meter(snapshot)
+    meter = Meter(snapshot, unit=unit)
     if not (sys.stderr.isatty() if shown is None else shown):
-        yield _Log(name, meter)
+        yield _Log(f"{stage}  {name}", unit, meter)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -125,8 +145,9 @@ class _Bar:
 
 
 class _Log:
-    def __init__(self, name: str, meter: Meter) -> None:
+    def __init__(self, name: str, unit: str, meter: Meter) -> None:
         self._name = name
+        self._unit = unit
         self._meter = meter
         self._last = time.monotonic()
 
@@ -137,12 +158,8 @@ class _Log:
         self._last = now
         of = "" if status.total is None else f" of {status.total:,}"
         about = self._meter.text(status)
-        line = f"generate  {self._name}: {status.done:,}{of} rows" + (f"; {about}" if about else "")
+        line = f"{self._name}: {status.done:,}{of} {self._unit}" + (f"; {about}" if about else "")
         print(line, file=sys.stderr, flush=True)
-
-
-def _problems(status: Status, counted: Mapping[str, Any]) -> list[tuple[str, Mapping[str, int]]]:
-    return [("retried", counted.get("retries", {})), ("failed rows", status.failed)]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -35,7 +35,11 @@ class Request:
     schema: Mapping[str, Any] | None = None
 
     def key(self, model: str, revision: str | None) -> bytes:
-        """Return 16 bytes that identify the answer: model, revision, sampling, prompt and sample; no secret, no URL."""
+        """Return 16 bytes that identify the answer: model, revision, sampling, prompt and sample; no secret, no URL.
+
+        Raises:
+            Failed: It cannot be written as UTF-8.
+        """
         parts = {
             "model": model,
             "revision": revision,
@@ -46,7 +50,19 @@ class Request:
             "sample": self.sample,
             "schema": self.schema,
         }
+        return key_of(parts)
+
+
+def key_of(parts: Mapping[str, Any]) -> bytes:
+    """Return 16 bytes that identify what is kept under some values.
+
+    Raises:
+        Failed: They cannot be written as UTF-8.
+    """
+    try:
         return hashlib.sha256(canonical(parts).encode()).digest()[:16]
+    except UnicodeEncodeError:
+        raise Failed("not valid Unicode: the request holds half of a surrogate pair") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +136,8 @@ def seed_of(seed: int, row_id: str, purpose: str, sample: int = 0) -> int:
     """Return the seed, 31 bits, of one answer: of the recipe's seed, the row, what is asked and which sample."""
     text = f"{seed}\0{row_id}\0{purpose}\0{sample}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def seed_for(sampling: Sampling, seed: int, row_id: str, purpose: str, sample: int = 0) -> int | None:
+    """Return the seed of a request with this sampling, by `seed_of`; None where it is greedy."""
+    return None if sampling.temperature == 0 else seed_of(seed, row_id, purpose, sample)

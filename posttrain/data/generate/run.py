@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from posttrain.data.generate.requests import Asker, Failed
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.generate.stop import Stop
 from posttrain.data.rows import reason_kind
-from posttrain.errors import Interrupted, UserError
+from posttrain.errors import UserError
 
 _LOOK = 0.5  # seconds between updates of the progress
 
@@ -94,10 +93,7 @@ async def run_rows(
         summary = run.summary(refused)
         finish(folder, summary)
     if run.stop.requested:
-        number = run.stop.signal or signal.SIGTERM
-        name = signal.Signals(number).name
-        message = f"{folder.name}: stopped by {name} after {run.written} rows"
-        raise Interrupted(message, number)
+        raise run.stop.interruption(folder.name, f"after {run.written} rows")
     assert summary is not None, "without a stop or an error, all rows have been written"
     return summary
 

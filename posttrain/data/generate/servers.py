@@ -6,7 +6,6 @@ Its `EndpointServer` is not used: what is served already is asked by this packag
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,7 +43,7 @@ async def served(cluster: Cluster, teacher: Teacher, rank: int, logs: Path, stop
             # What the server's own `make_request` waits for: set when it is ready, failed when it never will be.
             while not server._server_ready.done():
                 if stop.requested:
-                    raise Interrupted("stopped while the server started", stop.signal or signal.SIGTERM)
+                    raise stop.interruption(cluster.server, "while the server started")
                 await asyncio.wait({server._server_ready}, timeout=_LOOK)
             await server._server_ready
             watcher = asyncio.create_task(_watch(server, stop))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from posttrain.errors import Interrupted
+
 
 class Stop:
     """Whether to begin nothing new.
@@ -21,7 +23,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._requested = False
-        self._callbacks: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
+        self._callbacks: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 
     @property
     def requested(self) -> bool:
@@ -37,8 +39,18 @@ class Stop:
         for loop, callback in list(self._callbacks):
             loop.call_soon_threadsafe(callback)
 
+    def interruption(self, where: str, when: str) -> Interrupted:
+        """Return what work that was stopped ends with; where no signal asked for it, as if SIGTERM had.
+
+        Args:
+            where: What was stopped.
+            when: How far it was, as in `after 3 rows`.
+        """
+        number = self.signal or signal.SIGTERM
+        return Interrupted(f"{where}: stopped by {signal.Signals(number).name} {when}", number)
+
     @contextmanager
-    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
         """Have the running event loop call something once a stop is requested; soon, where that has happened."""
         loop = asyncio.get_running_loop()
         entry = (loop, callback)

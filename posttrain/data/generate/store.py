@@ -1,4 +1,4 @@
-"""Answers kept durably, so that none is paid for twice: an SQLite file, written in groups by a thread of its own."""
+"""Answers and scores kept durably, so that none is paid for twice: an SQLite file, written by a thread of its own."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TypeAlias
 
 from posttrain.data.steps.fences import find_fences
-from posttrain.data.steps.identifier import identify, is_known, same
+from posttrain.data.steps.identifier import check_installed, identify, is_known, same
 from posttrain.data.steps.language import prose, telling_words
+from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import Translate
 
 JUDGED_LETTERS = 20  # the language of a line with fewer is not judged by itself
@@ -94,10 +94,13 @@ def judge(options: Translate, originals: Sequence[str], translations: Sequence[s
 
 def problems_of_gates(options: Translate) -> list[str]:
     """Find out whether something is there to identify languages with, where that is asked for."""
-    if options.min_language_score == 0 or find_spec("heliport") is not None:
+    if options.min_language_score == 0:
         return []
-    advice = "run `pip install heliport`, or set it to 0"
-    return [f"min_language_score: the package heliport is not installed, which tells languages; {advice}"]
+    try:
+        check_installed("min_language_score", "set it to 0")
+    except UserError as missing:
+        return missing.problems
+    return []
 
 
 def _without_fences(text: str) -> str:

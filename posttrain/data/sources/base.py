@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -127,6 +127,10 @@ class SourceKind:
         """Which row contracts it can fill: `sft`, `preference`."""
         made = {"sft": self.to_sft, "preference": self.to_preference}
         return frozenset(name for name, converter in made.items() if converter is not None)
+
+    def licensed(self, options: Source) -> Source:
+        """Return the options of an entry with this source's licence, where they state none."""
+        return options if options.license is not None else replace(options, license=self.license)
 
     def check(self, options: Any) -> list[str]:
         """Return the problems of an entry, each beginning with the key at fault; reads nothing."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 from posttrain.assets import locate
@@ -18,7 +17,7 @@ from posttrain.data.rows import SEVERAL_LANGUAGES, BadRow, Refused, SftRow, sft_
 from posttrain.data.sources import phrasings
 from posttrain.data.sources.base import Record, Source, SourceKind, StepName
 from posttrain.data.sources.fields import row_license
-from posttrain.data.steps.identifier import identify
+from posttrain.data.steps.identifier import check_installed, identify
 from posttrain.errors import UserError
 
 LICENSE = "LicenseRef-Europarl"
@@ -131,11 +130,8 @@ def prepare(options: Europarl, first: Sequence[Record]) -> Europarl:
     Raises:
         UserError: heliport is not installed.
     """
-    if options.check_language and find_spec("heliport") is None:
-        raise UserError(
-            f"{options.path}: the package heliport is not installed, which tells the languages of the two sides; "
-            "install it, or set check_language: false"
-        )
+    if options.check_language:
+        check_installed(options.path, "set check_language: false")
     return options
 
 

@@ -62,22 +62,31 @@ def identifier() -> Identifier:
     Raises:
         UserError: heliport is not installed.
     """
-    check_installed()
+    check_installed("this", "leave out what asks for it")
     from heliport import Identifier
 
     return Identifier()
 
 
-def check_installed() -> None:
+def is_installed() -> bool:
+    """Say whether there is something to identify languages with, without loading it."""
+    return find_spec("heliport") is not None
+
+
+def check_installed(key: str, instead: str) -> None:
     """Check that there is something to identify languages with, without loading it.
+
+    Args:
+        key: What needs it, for the message.
+        instead: What to do in place of installing it.
 
     Raises:
         UserError: heliport is not installed.
     """
-    if find_spec("heliport") is None:
+    if not is_installed():
         raise UserError(
-            "data.filters.language: the package heliport is not installed; run `pip install heliport`, or leave the "
-            "filter out"
+            f"{key}: the package heliport is not installed, which tells languages; run "
+            f"`pip install -c constraints.txt -e '.[language]'`, or {instead}"
         )
 
 

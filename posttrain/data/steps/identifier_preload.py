@@ -5,9 +5,7 @@ Where heliport is missing nothing is loaded: the step that needs it says so.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from posttrain.data.steps.identifier import identifier, is_installed
 
-from posttrain.data.steps.identifier import identifier
-
-if find_spec("heliport") is not None:
+if is_installed():
     identifier()

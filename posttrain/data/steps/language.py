@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from posttrain.data.rows import SEVERAL_LANGUAGES, UNKNOWN_LANGUAGE, Row
+from posttrain.data.rows import SEVERAL_LANGUAGES, UNKNOWN_LANGUAGE, Conversation, PreferenceRow, Row
 from posttrain.data.steps.base import Rejected, Result, answers, user_texts
 from posttrain.data.steps.fences import find_fences
 from posttrain.data.steps.identifier import check_installed, identify, is_known, same
@@ -18,6 +19,22 @@ _NOT_PROSE = re.compile(
 )
 _SIGNS_OF_IT = ("`", "<", "@", "\\", "$", "http", "www.")  # none of which most texts have
 _WORD = re.compile(r"[^\W\d_]+")
+
+RowT = TypeVar("RowT", bound=Conversation | PreferenceRow)
+
+
+def as_stated(row: RowT, languages: Sequence[str]) -> RowT | Rejected:
+    """Go by what the source says of a row's language, where nobody looks at the text.
+
+    Args:
+        row: It is in its entry's language where neither says and the entry asks for one alone.
+        languages: The codes that the entry asks for, none where it takes all.
+    """
+    if not languages or row.language in languages:
+        return row
+    if row.language != UNKNOWN_LANGUAGE:
+        return Rejected(f"language not selected: {row.language}")
+    return replace(row, language=languages[0]) if len(languages) == 1 else Rejected("language not stated")
 
 
 class Language:
@@ -43,7 +60,7 @@ class Language:
         Raises:
             UserError: heliport is not installed.
         """
-        check_installed()
+        check_installed("data.filters.language", "leave the filter out")
         self._options = options
         self._languages = tuple(languages)
 

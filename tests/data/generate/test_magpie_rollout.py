@@ -133,6 +133,10 @@ def test_rows_are_steered_by_their_category() -> None:
     [
         (["  <end>"], "empty instruction"),
         ([truncated("What is")], "instruction truncated: finish_reason length"),
+        (
+            [Answer(text="What is", finish_reason="content_filter")],
+            "instruction cut off: finish_reason content_filter",
+        ),
         (["Say <|im_start|> twice"], "chat markup in the text: <|im_start|>"),
         (["Tell\0me"], "NUL in the content: the user turn"),
         (["Q", truncated("A")], "answer truncated: finish_reason length"),
@@ -305,7 +309,9 @@ def test_a_labelled_line_may_be_marked_up() -> None:
         assert read_line(text, TAGS[0]) == "easy"
 
 
-@pytest.mark.parametrize("text", ["", "easy", "[]", '{"label": 3}', '{"label": "simple"}', '{"reason": "easy"}'])
+@pytest.mark.parametrize(
+    "text", ["", "easy", "[]", '{"label": 3}', '{"label": "simple"}', '{"reason": "easy"}', "[" * 100_000]
+)
 def test_what_does_not_follow_the_schema_is_no_label(text: str) -> None:
     assert read_structured(text, TAGS[0]) is None
 

@@ -46,6 +46,18 @@ def write(folder: Path, count: int, part_rows: int = 4) -> None:
     finish(folder, RunSummary(rows=count, parts=writer.parts))
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"rows": 1, "lines": 2}', "\x00"])
+def test_a_damaged_mark_of_the_end_is_said_with_its_file_and_the_ways_out(tmp_path: Path, damaged: str) -> None:
+    write(tmp_path, 5)
+    whole = (tmp_path / "done.json").read_text()
+    (tmp_path / "done.json").write_text(damaged)
+    with pytest.raises(UserError, match=r"done\.json: cannot be read .*delete it.* --force generate") as error:
+        finished(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    (tmp_path / "done.json").write_text(whole)
+    assert finished(tmp_path) == RunSummary(rows=5, parts=2)
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (4, [4]), (9, [4, 4, 1])])
 def test_rows_are_cut_into_parts_and_come_back(tmp_path: Path, count: int, sizes: list[int]) -> None:
     import pyarrow.parquet as pq

@@ -10,7 +10,7 @@ import pytest
 
 from posttrain.data.generate.prompts import prompt
 from posttrain.data.generate.ratings import RATING_SCHEMA
-from posttrain.data.generate.requests import Failed, Request, seed_of
+from posttrain.data.generate.requests import Answer, Failed, Request, seed_of
 from posttrain.data.generate.rollouts.rate import RETRY_TEMPERATURE, problems_of_rate, prompt_names, rate
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import Outcome
@@ -107,8 +107,9 @@ def test_what_cannot_be_read_is_recorded_as_unrated(retries: int) -> None:
     assert len(asker.asked) == retries + 1
 
 
-def test_a_judge_cut_short_has_not_rated() -> None:
-    found, asker = rate_one(in_turn(truncated("Score: 5/5"), "Score: 2/5"))
+@pytest.mark.parametrize("first", [truncated("Score: 5/5"), Answer(text="Score: 5/5", finish_reason="content_filter")])
+def test_a_judge_cut_short_has_not_rated(first: Answer) -> None:
+    found, asker = rate_one(in_turn(first, "Score: 2/5"))
     assert found.meta["quality"] == 2.0
     assert len(asker.asked) == 2
 

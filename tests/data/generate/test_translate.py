@@ -10,7 +10,7 @@ import pytest
 from posttrain.data.generate.language_names import direction
 from posttrain.data.generate.masking import fault, lines_of, restored
 from posttrain.data.generate.prompts import prompt
-from posttrain.data.generate.requests import Failed, Request
+from posttrain.data.generate.requests import Answer, Failed, Request
 from posttrain.data.generate.rollouts.translate import problems_of_translate, prompt_names, translate
 from posttrain.recipe.schema_generate import Example, Sampling, Translate
 from tests.data.generate.made import Said, Scripted, last_user, outcome, row, truncated, turns
@@ -161,6 +161,10 @@ def test_marks_may_move_and_each_line_gets_its_own_back() -> None:
         (" ", "empty translation"),
         ("Katso <x1/>\nja <x2/>.", "several lines for one: 2"),
         (truncated("Katso <x1/> ja <x2/>."), "answer truncated: finish_reason length"),
+        (
+            Answer(text="Katso <x1/> ja <x2/>.", finish_reason="content_filter"),
+            "answer cut off: finish_reason content_filter",
+        ),
     ],
 )
 def test_a_bad_translation_is_asked_again_once_and_then_fails_the_row(answer: Said, reason: str) -> None:

@@ -112,9 +112,8 @@ def test_the_length_is_compared_turn_by_turn() -> None:
 
 
 def test_without_heliport_the_language_gate_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    from posttrain.data.generate import translation_gates
-
-    monkeypatch.setattr(translation_gates, "find_spec", lambda name: None)
+    monkeypatch.setattr("posttrain.data.steps.identifier.find_spec", lambda name: None)
     (problem,) = problems_of_gates(entry(min_language_score=0.9))
-    assert "pip install heliport" in problem
+    assert problem.startswith("min_language_score: the package heliport is not installed")
+    assert "'.[language]'`, or set it to 0" in problem
     assert problems_of_gates(entry()) == []

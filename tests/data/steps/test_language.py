@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.data.rows import SEVERAL_LANGUAGES, Row
+from posttrain.data.rows import SEVERAL_LANGUAGES, UNKNOWN_LANGUAGE, Row
+from posttrain.data.steps.base import Rejected
 from posttrain.data.steps.identifier import identify, same
-from posttrain.data.steps.language import Language, prose, telling_words
+from posttrain.data.steps.language import Language, as_stated, prose, telling_words
 from posttrain.errors import UserError
 from posttrain.recipe.schema_data import LanguageFilter
 from tests.data.steps.made import pair, reasons, sft
@@ -126,6 +127,25 @@ def test_only_the_beginning_is_read() -> None:
 
 def test_a_language_that_cannot_be_identified_is_believed() -> None:
     assert reasons(Language(LanguageFilter(), ["tlh"]), [sft(EN, EN, language="tlh")]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted", "found"),
+    [
+        ("en", [], "en"),
+        ("en", ["fi", "en"], "en"),
+        (UNKNOWN_LANGUAGE, [], UNKNOWN_LANGUAGE),
+        (UNKNOWN_LANGUAGE, ["fi"], "fi"),
+        (UNKNOWN_LANGUAGE, ["fi", "en"], Rejected("language not stated")),
+        ("sv", ["fi"], Rejected("language not selected: sv")),
+        (SEVERAL_LANGUAGES, ["fi", "en"], Rejected("language not selected: mul")),
+    ],
+)
+def test_without_a_look_at_the_text_the_source_is_believed(
+    stated: str, wanted: list[str], found: str | Rejected
+) -> None:
+    row = as_stated(sft(EN, EN, language=stated), wanted)
+    assert (row if isinstance(row, Rejected) else row.language) == found
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from posttrain.data.generate.categories import categories_of, problems, prompts_language, quotas, schedule
 from posttrain.data.generate.instruction_tags import TAGS, tags
 from posttrain.data.generate.prompts import prompt
-from posttrain.data.generate.requests import LENGTH, Answer, Asker, Failed, Request, seed_of
-from posttrain.data.generate.rollouts.answers import unfit
+from posttrain.data.generate.requests import LENGTH, Answer, Asker, Failed, Request, seed_for
+from posttrain.data.generate.rollouts.answers import broken_off, unfit
 from posttrain.data.generate.rollouts.rate import prompt_language
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.rows import BadRow, Message, SftRow, turn
@@ -120,8 +120,8 @@ class _Conversation:
         # The row's number keeps rows apart whose prefixes are equal, as those of a category all are.
         answer = await self._ask("instruction", number, replace(sampling, stop=list(stops)), prompt=before)
         text, ended = cut(answer.text, stops)
-        if not ended and answer.finish_reason == LENGTH:
-            raise Failed(f"instruction truncated: finish_reason {LENGTH}")
+        if not ended and (reason := broken_off(answer, False, what="instruction")):
+            raise Failed(reason)
         if not text:
             raise Failed("empty instruction")
         if any(message["content"] == text for message in self.messages):
@@ -151,10 +151,9 @@ class _Conversation:
         }
 
     async def _ask(self, purpose: str, number: int, sampling: Sampling, **asked: Any) -> Answer:
-        greedy = sampling.temperature == 0
         request = Request(
             sampling=sampling,
-            seed=None if greedy else seed_of(self.seed, self.row.id, f"{purpose} {number}"),
+            seed=seed_for(sampling, self.seed, self.row.id, f"{purpose} {number}"),
             sample=self.row.number if purpose == "instruction" else 0,
             **asked,
         )

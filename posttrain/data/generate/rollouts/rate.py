@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from posttrain.data.generate.prompts import prompt
 from posttrain.data.generate.ratings import RATING_SCHEMA, parse_score, parse_structured
-from posttrain.data.generate.requests import LENGTH, Asker, Failed, Request, seed_of
+from posttrain.data.generate.requests import Answer, Asker, Failed, Request
+from posttrain.data.generate.rollouts.again import ask_again
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.languages import language_code
 from posttrain.data.rows import Message
 from posttrain.recipe.schema_generate import Rate, Sampling
 
-RETRY_TEMPERATURE = 0.7  # where the first try is greedy: asked again greedily, the judge would write the same
+RETRY_TEMPERATURE = 0.7  # of a judge that is asked again
 
 
 def rate(options: Rate, seed: int) -> Rollout:
@@ -43,7 +43,9 @@ def rate(options: Rate, seed: int) -> Rollout:
                 scale,
                 sampling=options.sampling,
                 retries=options.retries,
-                seed=_seeds(seed, row.id, f"rate {scale}"),
+                seed=seed,
+                row_id=row.id,
+                purpose=f"rate {scale}",
             )
             for scale in options.scales
         )
@@ -78,13 +80,14 @@ async def rated(
     *,
     sampling: Sampling,
     retries: int,
-    seed: Callable[[int], int],
+    seed: int,
+    row_id: str,
+    purpose: str,
 ) -> float | None:
     """Return the judge's rating of the last turn, 0 to 5, or None where no try gave one.
 
-    A try gives none if the judge reached `max_tokens`, whatever it wrote, or if its answer cannot be read. Each try
-    is another sample of the same prompt; those after the first have at least a temperature of `RETRY_TEMPERATURE`
-    where the first is greedy.
+    A try gives none if the answer was broken off, whatever it holds, or if it cannot be read. For the tries see
+    `ask_again`; those after a greedy one have the temperature `RETRY_TEMPERATURE`.
 
     Args:
         asker: Its judge is asked.
@@ -93,7 +96,9 @@ async def rated(
         scale: `quality` or `fluency`, the name of the prompt.
         sampling: Of the first try, and of the others unless it is greedy.
         retries: How often the judge is asked again.
-        seed: From the number of the try to its seed; not used for a greedy one.
+        seed: The recipe's.
+        row_id: The row's.
+        purpose: What is rated, as in `seed_of`.
 
     Raises:
         Failed: A request failed for good.
@@ -101,24 +106,28 @@ async def rated(
     text = prompt(scale, language).render(
         conversation=messages[:-1], answer=messages[-1]["content"], structured=asker.structured
     )
-    for attempt in range(retries + 1):
-        drawn = sampling
-        if attempt and sampling.temperature == 0:
-            drawn = replace(sampling, temperature=RETRY_TEMPERATURE)
-        request = Request(
-            messages=({"role": "user", "content": text},),
-            sampling=drawn,
-            seed=seed(attempt) if drawn.temperature > 0 else None,
-            sample=attempt,
-            schema=RATING_SCHEMA if asker.structured else None,
-        )
-        answer = await asker.ask(request, "judge")
-        if answer.finish_reason == LENGTH:
-            continue
+    request = Request(
+        messages=({"role": "user", "content": text},),
+        sampling=sampling,
+        schema=RATING_SCHEMA if asker.structured else None,
+    )
+
+    def read(answer: Answer) -> float | Failed:
         rating = parse_structured(answer.text) if asker.structured else parse_score(answer.text)
-        if rating is not None:
-            return rating
-    return None
+        return Failed("no rating in the answer") if rating is None else rating
+
+    found = await ask_again(
+        asker,
+        "judge",
+        request,
+        read,
+        retries=retries,
+        warmer=RETRY_TEMPERATURE,
+        seed=seed,
+        row_id=row_id,
+        purpose=purpose,
+    )
+    return None if isinstance(found, Failed) else found
 
 
 def prompt_language(names: Sequence[str], language: str) -> dict[str, str]:
@@ -140,7 +149,3 @@ def problems_of_rate(options: Rate) -> list[str]:
         if minimum is not None and scale not in options.scales:
             problems.append(f"min_{scale}: nobody rates the {scale}; add {scale} to scales")
     return problems
-
-
-def _seeds(seed: int, row_id: str, purpose: str) -> Callable[[int], int]:
-    return lambda attempt: seed_of(seed, row_id, purpose, attempt)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posttrain.data.generate.requests import Answer, Asker, Failed, Request, seed_of
+from posttrain.data.generate.requests import Answer, Asker, Failed, Request, seed_for
 from posttrain.data.generate.rollouts.answers import unfit
 from posttrain.data.generate.rollouts.rate import prompt_language, rated
 from posttrain.data.generate.rollouts.together import together
@@ -175,11 +175,10 @@ class _Answering:
 
     async def _ask(self, messages: Sequence[Message], number: int, sample: int) -> Answer:
         sampling = self.options.sampling
-        greedy = sampling.temperature == 0
         request = Request(
             messages=tuple(messages),
             sampling=sampling,
-            seed=None if greedy else seed_of(self.seed, self.row.id, f"respond {number}", sample),
+            seed=seed_for(sampling, self.seed, self.row.id, f"respond {number}", sample),
             sample=sample,
         )
         return await self.asker.ask(request, "teacher")
@@ -199,7 +198,6 @@ class _Answering:
     async def _rate(self, messages: Sequence[Message], number: int, sample: int) -> float | None:
         if not self._by_judge:
             return None
-        purpose = f"respond {number}, rating of {sample}"
         return await rated(
             self.asker,
             messages,
@@ -207,7 +205,9 @@ class _Answering:
             SCALE,
             sampling=_JUDGE.sampling,
             retries=_JUDGE.retries,
-            seed=lambda attempt: seed_of(self.seed, self.row.id, purpose, attempt),
+            seed=self.seed,
+            row_id=self.row.id,
+            purpose=f"respond {number}, rating of {sample}",
         )
 
     async def _reward(self, messages: Sequence[Message]) -> float | None:

@@ -14,7 +14,8 @@ from typing import Any
 from posttrain.data.generate.language_names import direction
 from posttrain.data.generate.masking import Line, fault, lines_of, restored
 from posttrain.data.generate.prompts import prompt
-from posttrain.data.generate.requests import LENGTH, Asker, Failed, Request, seed_of
+from posttrain.data.generate.requests import LENGTH, Answer, Asker, Failed, Request
+from posttrain.data.generate.rollouts.again import ask_again
 from posttrain.data.generate.rollouts.together import together
 from posttrain.data.generate.rows import InputRow, Outcome, Rollout
 from posttrain.data.generate.translation_gates import judge, problems_of_gates
@@ -23,18 +24,18 @@ from posttrain.data.rows import BadRow, Message, turn
 from posttrain.recipe.schema_generate import Translate
 
 PROMPT = "translate"
-ATTEMPTS = 2
-RETRY_TEMPERATURE = 0.5  # where the first try is greedy: asked again greedily, the teacher would write the same
+RETRIES = 1
+RETRY_TEMPERATURE = 0.5  # of a teacher that is asked again
 
 
 def translate(options: Translate, seed: int) -> Rollout:
     """Return the rollout of a `translate` entry.
 
-    A line whose translation loses, repeats or invents a mark, is empty, or has several lines is asked again once; then
-    the row fails, as it does for the gates of `translation_gates` and where it is in the language already. With `turns:
-    user` all other turns stay as they are, for a `respond` entry to write anew. The metadata get `translated_from`,
-    the `original` row's id, `turns_translated`, `lines_translated`, `lines_truncated` where `keep_truncated` let some
-    through, and the gates' scores; no copy of the original.
+    A line whose translation is broken off, loses, repeats or invents a mark, is empty, or has several lines is asked
+    again once; then the row fails, as it does for the gates of `translation_gates` and where it is in the language
+    already. With `turns: user` all other turns stay as they are, for a `respond` entry to write anew. The metadata get
+    `translated_from`, the `original` row's id, `turns_translated`, `lines_translated`, `lines_truncated` where
+    `keep_truncated` let some through, and the gates' scores; no copy of the original.
 
     Args:
         options: The entry, in which `problems_of_translate` finds nothing.
@@ -89,30 +90,27 @@ class _Translating:
             Failed: A request failed for good, or no try gave a translation.
         """
         body = lines[0].body
-        messages = self._messages(body)
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            sampling = self.options.sampling
-            if attempt and sampling.temperature == 0:
-                sampling = replace(sampling, temperature=RETRY_TEMPERATURE)
-            greedy = sampling.temperature == 0
-            request = Request(
-                messages=messages,
-                sampling=sampling,
-                seed=None if greedy else seed_of(self.seed, self.row.id, f"translate {body}", attempt),
-                sample=attempt,
-            )
-            answer = await self.asker.ask(request, "teacher")
-            truncated = answer.finish_reason == LENGTH
-            if truncated and not self.options.keep_truncated:
-                reason = f"answer truncated: finish_reason {LENGTH}"
-                continue
+
+        def read(answer: Answer) -> _Translation | Failed:
             text = answer.text.strip()
             found = _fault(lines, text)
-            if found is None:
-                return _Translation(text, truncated)
-            reason = found
-        raise Failed(reason)
+            return _Translation(text, answer.finish_reason == LENGTH) if found is None else Failed(found)
+
+        found = await ask_again(
+            self.asker,
+            "teacher",
+            Request(messages=self._messages(body), sampling=self.options.sampling),
+            read,
+            retries=RETRIES,
+            warmer=RETRY_TEMPERATURE,
+            seed=self.seed,
+            row_id=self.row.id,
+            purpose=f"translate {body}",
+            keep_truncated=self.options.keep_truncated,
+        )
+        if isinstance(found, Failed):
+            raise found
+        return found
 
     def _messages(self, body: str) -> tuple[Message, ...]:
         """Return the request for a line: what to do, with the first line, and the examples as turns before the last.
