@@ -14,6 +14,7 @@ from posttrain.train.model import check_embedding, is_adapter, load_model, train
 from posttrain.train.ref_logps import determined_by, load_reference, starting_checkpoint
 from posttrain.train.ref_store import with_reference
 from posttrain.train.reference import ADAPTER_OFF, MODEL, PRECOMPUTED, reference_kind
+from posttrain.train.shared_prefix import choose_attention, describe_rows, shares_prefix, tokens_per_row
 from posttrain.train.tokenizer import equip, load_tokenizer
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ def train_dpo(context: Context) -> None:
     policy = _policy(recipe, settings, sft, origin, device)
     reference = load_reference(recipe, settings, sft, origin, device) if kind == MODEL else None
     check_embedding(policy, tokenizer, sft)
+    shared, why = shares_prefix(settings, policy)
+    say(context, f"shared prefixes: {why}")
+    budget = tokens_per_row(settings, recipe) if shared else None
+    if budget is not None:
+        attention = [choose_attention(each, recipe.model, device) for each in (policy, reference) if each is not None]
+        say(context, f"packed rows: {describe_rows(tokens.train, budget)}; attention: {attention[0]}")
     continued = is_adapter(sft) and settings.lora is not None
     trainer, outcome = train(
         context,
@@ -75,6 +82,7 @@ def train_dpo(context: Context) -> None:
         tokenizer=tokenizer,
         model=policy,
         ref_model=reference,
+        packed=budget,
         peft_config=lora_config(settings.lora) if settings.lora is not None and not continued else None,
     )
     del policy, reference

@@ -20,6 +20,8 @@ SIZES = NewModel(
     max_position_embeddings=1024,
 )
 _DONE = "stand-in"
+# Bases of the package's recipes that are no Llamas, and have no chat template; known so that nothing need be fetched.
+_OTHERS = {"LumiOpen/Poro-34B": "bloom"}
 # Other names that architectures have for the same sizes.
 _NAMES = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
@@ -90,17 +92,13 @@ def _write(model: Model, base: str | None, folder: Path, seed: int) -> str:
         said = f"a tiny {type(tiny).__name__} with random weights"
     pad = tokenizer.pad_token_id
     save_full(tiny, folder, dtype=torch.float32, stops=stop_ids(tokenizer, equipped), pad=int(pad))
-    save_tokenizer(tokenizer, equipped, folder)
+    plain = base in _OTHERS and model.chat_template == "tokenizer"
+    save_tokenizer(tokenizer, None if plain else equipped, folder)
     return said
 
 
-def _config(base: str | None, tokenizer: Any) -> Any:
-    """Return the configuration of a local base, made small; None for any other."""
-    from transformers import AutoConfig
-
-    if base is None or not (Path(base).expanduser() / "config.json").is_file():
-        return None
-    config = AutoConfig.from_pretrained(Path(base).expanduser())
+def shrink(config: Any) -> None:
+    """Give a configuration the sizes of `SIZES`, the vocabulary apart, under whatever names its architecture has."""
     for name, others in _NAMES.items():
         for other in others:
             if getattr(config, other, None) is not None:
@@ -109,6 +107,19 @@ def _config(base: str | None, tokenizer: Any) -> Any:
         config.head_dim = SIZES.hidden_size // SIZES.num_attention_heads
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[: SIZES.num_hidden_layers]
+
+
+def _config(base: str | None, tokenizer: Any) -> Any:
+    """Return the configuration of a base in a folder, or of one that is known, made small; None for any other."""
+    from transformers import AutoConfig
+
+    if base is not None and (Path(base).expanduser() / "config.json").is_file():
+        config = AutoConfig.from_pretrained(Path(base).expanduser())
+    elif base in _OTHERS:
+        config = AutoConfig.for_model(_OTHERS[base])
+    else:
+        return None
+    shrink(config)
     config.vocab_size = len(tokenizer)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config, name, getattr(tokenizer, name))

@@ -43,7 +43,7 @@ class FirstStep(TrainerCallback):
         os._exit(0)
 
 loading = 0.0
-load, make = sft.load_model, trl._BuildTrainer.__init__
+load, make = sft.load_model, trl.base.BuildTrainer.__init__
 
 def timed(*args, **kwargs):
     global loading
@@ -56,7 +56,7 @@ def watched(self, *args, **kwargs):
     make(self, *args, **kwargs)
     self.add_callback(FirstStep())
 
-sft.load_model, trl._BuildTrainer.__init__ = timed, watched
+sft.load_model, trl.base.BuildTrainer.__init__ = timed, watched
 checkpoint, tokens, out, length = sys.argv[2:]
 recipe = Recipe(
     name="bench",

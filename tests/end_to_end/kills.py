@@ -45,13 +45,13 @@ def _in_fork(arguments: list[str], steps: Path, limit: int | None) -> int:
                 if limit is not None:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-        original = trl._BuildTrainer.__init__
+        original = trl.base.BuildTrainer.__init__
 
         def noted(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
             self.add_callback(Note())
 
-        trl._BuildTrainer.__init__ = noted  # type: ignore[method-assign]
+        trl.base.BuildTrainer.__init__ = noted  # type: ignore[method-assign]
         log = os.open(steps.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -96,7 +96,7 @@ def supervised(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
 
 @pytest.fixture
 def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Any]:
-    """Make a DPO trainer on pairs: `preference(policy, reference, rows, evaluation=None, **settings)`."""
+    """Make a DPO trainer on pairs: `preference(policy, reference, rows, evaluation=None, packed=None, **settings)`."""
     from posttrain.train.trl import preference_trainer
 
     def make(
@@ -105,6 +105,7 @@ def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
         rows: Dataset,
         evaluation: Dataset | None = None,
         peft_config: Any = None,
+        packed: int | None = None,
         **settings: Any,
     ) -> Any:
         dpo = Dpo(**({"max_length": 64, "learning_rate": 1e-3, "logging_steps": 1} | settings))
@@ -117,6 +118,7 @@ def preference(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[.
             eval_on_start=evaluation is not None,
             model=policy,
             ref_model=reference,
+            packed=packed,
             train_dataset=rows,
             eval_dataset=evaluation,
             processing_class=tokenizer,

@@ -16,6 +16,7 @@ import torch
 
 from posttrain.errors import Interrupted, UserError
 from posttrain.recipe.schema import Recipe
+from posttrain.stopping import ending_at_once
 from posttrain.train import checkpoints
 from tests.helpers import snapshot
 from tests.train.test_stages import DPO, LORA, SFT, StopAt, assert_equal, recipe_for, run_stage, write_rows
@@ -34,14 +35,14 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Have every trainer that is made from now on get SIGTERM at a step; no step: none."""
     from posttrain.train import trl
 
-    original = trl._BuildTrainer.__init__
+    original = trl.base.BuildTrainer.__init__
 
     def at(step: int) -> None:
         def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
             self.add_callback(StopAt(step, signal.SIGTERM))
 
-        monkeypatch.setattr(trl._BuildTrainer, "__init__", with_signal)
+        monkeypatch.setattr(trl.base.BuildTrainer, "__init__", with_signal)
 
     return at
 
@@ -91,6 +92,23 @@ def test_interrupted_mid_epoch_equals_uninterrupted(
     cut_off(-1)
     run_stage(stage, recipe, tmp_path / "cut", inputs, resume=True)
     assert_equal(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_signal_in_the_evaluation_before_the_first_step_ends_it_at_once(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    evaluate = Trainer._evaluate
+
+    def with_signal(self: Any, *args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "_evaluate", with_signal)
+    with pytest.raises(Interrupted, match=r"^before a step; "), ending_at_once(lambda: "before a step"):
+        run_stage("sft", recipe_for(checkpoint, sft=SFT), tmp_path, {"data": data})
+    assert not list((tmp_path / ".work").glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth"])

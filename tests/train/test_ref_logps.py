@@ -160,7 +160,7 @@ def test_values_in_bfloat16_are_trls_own_to_the_bit(
     checkpoint: Path, tokens: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     model = Model(base=str(checkpoint), dtype="bfloat16", chat_template="llama-3.1")
-    recipe = Recipe(name="test", model=model, dpo=DPO, launch=Launch(cpu=True))
+    recipe = Recipe(name="test", model=model, dpo=replace(DPO, shared_prefix="off"), launch=Launch(cpu=True))
     run_stage("ref-logps", recipe, tmp_path / "own", {"sft": checkpoint, "tokenize-preference": tokens})
     network = load_model(checkpoint, MODEL, dtype="float32")
     theirs = by_trl(network, load_tokens(tokens).train, tokenizer, tmp_path / "trl", 1, bf16=True)
@@ -343,7 +343,7 @@ def annotated(rows: Dataset, values: np.ndarray) -> Dataset:
 def scored(model: Any, rows: Dataset, tokenizer: Any, **trainer: Any) -> np.ndarray:
     settings = Dpo(trainer=trainer)
     recipe = Recipe(name="test", model=MODEL, dpo=settings, launch=Launch(cpu=True))
-    scorer = trl.ReferenceScorer(copy.deepcopy(model), settings, recipe, pad=tokenizer.pad_token_id)
+    scorer = trl.ReferenceScorer(copy.deepcopy(model), settings, recipe, pad=tokenizer.pad_token_id, packed=False)
     values: np.ndarray = scorer.score(list(rows))
     return values
 

@@ -272,17 +272,18 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     recipe = recipe_for(checkpoint, sft=SFT, dpo=DPO)
     whole = run_stage(stage, recipe, tmp_path / "whole", inputs)
     with monkeypatch.context() as patch:
-        original = trl._BuildTrainer.__init__
+        original = trl.base.BuildTrainer.__init__
 
         def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
             self.add_callback(StopAt(3, signal.SIGTERM))
 
-        patch.setattr(trl._BuildTrainer, "__init__", with_signal)
+        patch.setattr(trl.base.BuildTrainer, "__init__", with_signal)
         with pytest.raises(Interrupted, match="step 4 of 6"):
             run_stage(stage, recipe, tmp_path / "cut", inputs)
     cut = run_stage(stage, recipe, tmp_path / "cut", inputs, resume=True)
     assert_equal(tmp_path / "whole", tmp_path / "cut")
+    assert cut.reached == whole.reached == "after its last step, which is saved"
     assert cut.metrics["steps"] == whole.metrics["steps"] == 6
     for key in ("before/loss", "after/loss"):
         assert cut.metrics[key] == whole.metrics[key]
