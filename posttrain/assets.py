@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from posttrain.errors import UserError
 
 BUILTIN = "builtin:"
 
@@ -47,6 +50,28 @@ def launch_file(written: str) -> Path:
         return path
     own = asset_folder("launch") / written.removeprefix("launch/")
     return own if own.is_file() else path
+
+
+def read_launch_file(written: str) -> dict[str, Any]:
+    """Return the content of an accelerate configuration file, see `launch_file`; of an empty one, an empty mapping.
+
+    Raises:
+        UserError: It cannot be read, or holds no mapping of YAML.
+    """
+    import yaml
+
+    where = f"launch.config: {written}"
+    try:
+        content = yaml.safe_load(launch_file(written).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{where} cannot be read ({error.strerror}); correct the path") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not text in UTF-8; correct the path") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{where} holds no settings, `key: value` each; correct the path or the file")
+    return content or {}
 
 
 def is_hub_id(written: str, *, bare: bool = False) -> bool:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def sync_folder(folder: Path) -> None:
@@ -13,3 +17,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_arrow(table: pa.Table, target: Path) -> None:
+    """Write a table as an Arrow stream, metadata of its schema included, that has its name only when it is whole.
+
+    Until then it is under the name with the suffix `.unfinished`, where one that was cut off stays and is written over.
+    """
+    import pyarrow as pa
+
+    unfinished = target.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        with pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal as signals
 from collections.abc import Sequence
 
 EXIT_USER_ERROR = 2
@@ -34,7 +35,7 @@ class Submitted(Exception):
 
 
 class Interrupted(Exception):
-    """A signal stopped the work after its state was saved; the same command goes on from there.
+    """A signal stopped the work, and what had been done is saved; the same command goes on from there.
 
     Args:
         message: What was stopped, and where.
@@ -44,3 +45,8 @@ class Interrupted(Exception):
     def __init__(self, message: str, signal: int) -> None:
         self.signal = signal
         super().__init__(f"{message}; the same command goes on from there")
+
+    @property
+    def exit_code(self) -> int:
+        """0 after SIGTERM, by which schedulers end what they mean to go on with; otherwise that of the signal."""
+        return 0 if self.signal == signals.SIGTERM else 128 + self.signal

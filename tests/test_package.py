@@ -20,7 +20,7 @@ import posttrain
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("recipes", "data", "launch")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-EXTRAS = ("test", "serve", "cluster", "embed", "language", "eval", "quantize", "sign")
+EXTRAS = ("test", "serve", "cluster", "embed", "language", "deepspeed", "eval", "quantize", "sign")
 
 
 def files_below(folder: Path) -> set[str]:

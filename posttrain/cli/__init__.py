@@ -13,9 +13,9 @@ from posttrain.errors import EXIT_USER_ERROR, Interrupted, Submitted, UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0: done, handed to a cluster's queue, or stopped by SIGTERM with everything saved. 2: something that the user can
-    correct; each problem is a line on standard error. 130: stopped by Ctrl-C. Anything else is a bug and comes with
-    its traceback.
+    0: done, handed to a cluster's queue, or a stage stopped by SIGTERM with everything saved. 2: something that the
+    user can correct; each problem is a line on standard error. 130: stopped by Ctrl-C. Anything else is a bug and comes
+    with its traceback.
     """
     from posttrain.cli.app import app
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         if speaks:
             print(f"posttrain: {error}", file=sys.stderr)
-        return 0 if error.signal == signal.SIGTERM else 128 + error.signal
+        return error.exit_code
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGINT and speaks:  # what typer makes of a KeyboardInterrupt
             print("posttrain: interrupted; the same command goes on from what was saved", file=sys.stderr)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from posttrain.stages.runner import Done
 
-_PICTURES = ("loss.png", "reward_margin.png")
+_PICTURES = ("loss.png", "reward_margin.png", "results.png")
 
 
 def _change(before: float, after: float) -> str:
@@ -37,6 +37,10 @@ def figures(stage: str, metrics: dict[str, Any]) -> str:
             f"merging changed the logits by at most {metrics['merge_logit_difference']:.1e}, "
             f"saving by {metrics['saved_logit_difference']:.1e}"
         )
+    if stage == "eval":
+        measured = [name.split("/")[:2] for name in metrics]
+        tasks, models = (len({pair[place] for pair in measured}) for place in (1, 0))
+        parts.append(f"models measured: {models}, tasks: {tasks}; table.md has all figures")
     if "tokens_per_second" in metrics:
         parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
         parts.append(f"{metrics['trained_tokens_per_second']:,.0f} trained tokens/s")
@@ -46,6 +50,9 @@ def figures(stage: str, metrics: dict[str, Any]) -> str:
         rows, blocks, tokens, trained = (metrics[key] for key in ("rows", "blocks", "tokens", "trained_tokens"))
         packed = f" in {blocks:,} blocks" if blocks != rows else ""
         parts.append(f"{rows:,} rows{packed}, {tokens:,} tokens, {trained:,} trained")
+    if "pairs" in metrics:
+        pairs, held_out = metrics["pairs"], metrics["held_out_pairs"]
+        parts.append(f"log-probabilities of {pairs:,} pairs to train and {held_out:,} held out")
     for rows in ("sft", "preference"):
         if f"{rows}/train" in metrics:
             train, held_out, rejected = (metrics[f"{rows}/{key}"] for key in ("train", "validation", "rejected"))

@@ -270,12 +270,15 @@ def config_of(model: Model) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        path = hf_hub_download(model.base, "config.json", revision=model.revision)
+    from posttrain.planning.hub import unreachable
+
+    away = unreachable()
+    try:  # what is in the cache is found without the hub
+        path = hf_hub_download(model.base, "config.json", revision=model.revision, local_files_only=away is not None)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise UserError(
-            f"model.base: the configuration of {model.base} cannot be fetched ({str(error).splitlines()[0]}); download "
-            "its config.json into a folder and give the folder"
+            f"model.base: the configuration of {model.base} cannot be fetched ({away or str(error).splitlines()[0]}); "
+            "download its config.json into a folder and give the folder"
         ) from error
     return _read(Path(path), model.base)
 

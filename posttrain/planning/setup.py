@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from posttrain.assets import launch_file
+from posttrain.assets import read_launch_file
 from posttrain.errors import UserError
 from posttrain.planning.model import Shape
 from posttrain.planning.step import Adapter, Setup, Strategy
@@ -26,20 +24,14 @@ def strategy(config: str | None, processes: int) -> Strategy:
     """
     if config is None:
         return "ddp" if processes > 1 else "none"
-    where = f"launch.config: {config}"
-    try:
-        content: Any = yaml.safe_load(launch_file(config).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{where} cannot be read ({error.strerror}); correct the path") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-    kind = str(content.get("distributed_type", "NO")) if isinstance(content, dict) else "NO"
+    content = read_launch_file(config)
+    kind = str(content.get("distributed_type", "NO"))
     if kind == "FSDP":
         return "fsdp2"
     if kind == "DEEPSPEED":
         stage = (content.get("deepspeed_config") or {}).get("zero_stage", 3)
         if stage != 3:
-            raise UserError(f"{where}: memory under ZeRO stage {stage} is not planned; only stage 3 is")
+            raise UserError(f"launch.config: {config}: memory under ZeRO stage {stage} is not planned; only stage 3 is")
         return "zero3"
     return "ddp" if processes > 1 else "none"
 

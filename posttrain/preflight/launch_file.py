@@ -8,9 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from posttrain.assets import launch_file
+from posttrain.assets import read_launch_file
 from posttrain.preflight.findings import Finding, error, note, warning
 
 if TYPE_CHECKING:
@@ -24,19 +22,17 @@ _OF_THE_RECIPE = ("gradient_accumulation_steps", "gradient_clipping")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find contradictions between the launch file and the recipe."""
+    """Find contradictions between the launch file and the recipe.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     launch = subject.recipe.launch
     if launch.config is None:
         if launch.num_processes > 1 and not launch.cpu:
             yield from _whole_models(subject)
         return
-    content = read(launch.config)
-    if content is None:
-        if launch.num_processes > 1:  # otherwise the number is looked for in the file, and the stages say it
-            yield error(
-                f"launch.config: {launch.config} cannot be read as a mapping of YAML; correct the path or the file"
-            )
-        return
+    content = read_launch_file(launch.config)
     where = f"launch.config: {launch.config}"
     yield from _precision(subject, where, content)
     stated = content.get("num_processes")
@@ -60,15 +56,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield error(
             f"{where}: with MULTI_CPU accelerate leaves starting the processes to mpirun; use MULTI_GPU, cpu: true"
         )
-
-
-def read(config: str) -> dict[str, Any] | None:
-    """Return the content of a launch file, or None where it cannot be read as a mapping."""
-    try:
-        content = yaml.safe_load(launch_file(config).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _precision(subject: Subject, where: str, content: Mapping[str, Any]) -> Iterator[Finding]:

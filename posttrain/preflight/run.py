@@ -16,7 +16,7 @@ from posttrain.stages.status import refusals
 
 if TYPE_CHECKING:
     from posttrain.planning.hardware import Hardware
-    from posttrain.stages.runner import Loaded
+    from posttrain.stages.session import Loaded
 
 Check = Callable[[Subject], Iterator[Finding]]
 

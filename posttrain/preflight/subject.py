@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from posttrain.planning.model import Shape
     from posttrain.recipe.schema import Recipe, Training
     from posttrain.stages.graph import Stage
-    from posttrain.stages.runner import Loaded
+    from posttrain.stages.session import Loaded
     from posttrain.stages.status import StageStatus
 
 TRAINING = ("cpt", "sft", "dpo")
@@ -115,10 +115,15 @@ class Subject:
         Raises:
             UserError: It cannot be loaded.
         """
+        from posttrain.planning.hub import unreachable
         from posttrain.train.tokenizer import load_tokenizer
 
-        base = self.base
-        return None if base is None else load_tokenizer(self.recipe.model.tokenizer or base, self.recipe.model)
+        base, model = self.base, self.recipe.model
+        if base is None:
+            return None
+        path = model.tokenizer or base
+        away = isinstance(path, str) and external("model.tokenizer", path).path is None and unreachable() is not None
+        return load_tokenizer(path, model, local_files_only=away)
 
     @cached_property
     def equipped(self) -> tuple[PreTrainedTokenizerBase, Template] | None:

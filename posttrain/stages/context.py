@@ -31,6 +31,7 @@ class Context:
         world_size: How many processes run this build together.
         console: Where to print; silent on every rank but 0.
         parts: What the stage's fingerprint is made of; checkpoints name it, and are refused where it differs.
+        reached: Where a signal would end the build now, as the end of "NAME stopped ...".
     """
 
     stage: str
@@ -43,6 +44,7 @@ class Context:
     world_size: int
     console: Console
     parts: dict[str, str] = field(default_factory=dict)
+    reached: str = "before it was finished"
     metrics: dict[str, Any] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     volatile: list[str] = field(default_factory=list)

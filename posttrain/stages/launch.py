@@ -14,9 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import yaml
-
-from posttrain.assets import launch_file
+from posttrain.assets import launch_file, read_launch_file
 from posttrain.errors import Interrupted, UserError
 from posttrain.stages.lock import OWNER_VARIABLE
 from posttrain.stages.ranks import launched_place
@@ -70,16 +68,9 @@ def world_size(recipe: Recipe) -> int:
 
 
 def _config_processes(config: str) -> int:
-    where = f"launch.config: {config}"
-    try:
-        content = yaml.safe_load(launch_file(config).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{where} cannot be read ({error.strerror}); correct the path") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-    count = content.get("num_processes") if isinstance(content, dict) else None
+    count = read_launch_file(config).get("num_processes")
     if not isinstance(count, int) or count < 1:
-        raise UserError(f"{where} states no num_processes; add it there, or set launch.num_processes")
+        raise UserError(f"launch.config: {config} states no num_processes; add it there, or set launch.num_processes")
     return count
 
 

@@ -18,9 +18,14 @@ PACKAGES = (
     "accelerate",
     "bitsandbytes",
     "datasets",
+    "gptqmodel",
+    "heliport",
+    "lm_eval",
     "numpy",
     "omegaconf",
+    "optimum",
     "peft",
+    "sacrebleu",
     "safetensors",
     "tokenizers",
     "torch",
@@ -56,11 +61,13 @@ def _git(*arguments: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor, its logical cores and the memory in bytes; GPUs only where torch is loaded already."""
+    """Return processor, logical cores and memory in bytes; threads of torch and GPUs only where it is loaded already."""
     found: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count(), "machine": platform.machine()}
     with suppress(OSError, ValueError, AttributeError):
         found["memory"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()  # the last bits of sums depend on it
     if torch is not None and torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return found

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from posttrain.errors import EXIT_USER_ERROR, UserError
+from posttrain.errors import EXIT_USER_ERROR, Interrupted, UserError
 from posttrain.stages.digest import sha256_text, write_atomically
 from posttrain.stages.folder import make_folder, remove_empty
 
@@ -166,7 +166,8 @@ class Leader:
         if error is None:
             self._publish(ended=True)
         else:
-            self._publish(failed=True, code=EXIT_USER_ERROR if isinstance(error, UserError) else 1)
+            code = EXIT_USER_ERROR if isinstance(error, UserError) else 1
+            self._publish(failed=True, code=error.exit_code if isinstance(error, Interrupted) else code)
         until = time.monotonic() + (_FAREWELL if error is None else _FAREWELL_AFTER_FAILURE)
         # A rank that starts late is still answered by the thread meanwhile.
         while time.monotonic() < until and not all(self._has_left(rank) for rank in self._others):
@@ -259,7 +260,7 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         left: dict[str, Any] = {"left": True}
-        if error is not None and not isinstance(error, SystemExit):
+        if error is not None and not isinstance(error, (SystemExit, Interrupted)):
             self._failed = f"{type(error).__name__}: {error}"
         if self._failed is not None:
             left["failed"] = self._failed

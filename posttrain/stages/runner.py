@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from posttrain.errors import EXIT_USER_ERROR, Interrupted, UserError
 from posttrain.stages import checks, launch
-from posttrain.stages.context import Context
 from posttrain.stages.digest import Digests
-from posttrain.stages.fingerprint import hashed_where_masked
 from posttrain.stages.finish import put_in_place, write_manifest
 from posttrain.stages.folder import BUILDING, discard_failed, finished, leftovers, open_building
 from posttrain.stages.graph import chain
 from posttrain.stages.lock import Lock
 from posttrain.stages.manifest import MANIFEST
-from posttrain.stages.ranks import Follower, Leader, Place, place
-from posttrain.stages.selection import Selection, select
+from posttrain.stages.ranks import Follower, Leader, place
+from posttrain.stages.selection import select
+from posttrain.stages.session import Loaded, Session, determining
 from posttrain.stages.status import BUILDS, REFUSED, StageStatus, Survey, refusals
+from posttrain.stopping import ending_at_once
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from posttrain.recipe.schema import Recipe
     from posttrain.stages.graph import Stage
-
-
-class Loaded(Protocol):
-    """What is needed of a loaded recipe."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe."""
-
-    @property
-    def arguments(self) -> Sequence[str]:
-        """Name, `key=value` arguments and options by which another process loads the same."""
-
-    def resolved(self, show_secrets: bool = False) -> dict[str, Any]:
-        """Return it as plain values; those from the environment are masked unless `show_secrets`."""
-
-
-def determining(loaded: Loaded) -> dict[str, Any]:
-    """Return a recipe as plain values in which those from the environment are told apart by hash, and not shown."""
-    return dict(hashed_where_masked(loaded.resolved(show_secrets=True), loaded.resolved()))
 
 
 @dataclass(frozen=True)
@@ -59,44 +37,6 @@ class Done:
     stage: str
     action: str
     folder: Path
-
-
-@dataclass
-class _Job:
-    loaded: Loaded
-    stages: Sequence[Stage]
-    selection: Selection
-    here: Place
-    console: Console
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.loaded.recipe
-
-    @property
-    def output(self) -> Path:
-        return Path(self.recipe.output_dir)
-
-    def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def survey(self) -> Survey:
-        return Survey(self.stages, self.recipe, determining(self.loaded), Digests(say=self.say), self.selection.force)
-
-    def context(self, stage: Stage, building: Path, resume: bool, parts: dict[str, str]) -> Context:
-        folders = {other.name: self.output / other.folder for other in self.stages}
-        return Context(
-            stage=stage.name,
-            recipe=self.recipe,
-            resolved=self.loaded.resolved(),
-            folder=building,
-            inputs={name: folders[name] for name in stage.inputs},
-            resume=resume,
-            rank=self.here.rank,
-            world_size=self.here.world_size,
-            console=self.console,
-            parts=parts,
-        )
 
 
 def survey(loaded: Loaded, *, force: Sequence[str] = (), stages: Sequence[Stage] | None = None) -> list[StageStatus]:
@@ -145,6 +85,7 @@ def run(
     Raises:
         UserError: If something is wrong that the user can correct; nothing has been written then, unless the message
             is about what a stage found while it was built.
+        Interrupted: In rank 0, if there was a Ctrl-C or a SIGTERM.
         SystemExit: With the exit code of a launcher that failed.
     """
     here = place()
@@ -164,35 +105,35 @@ def run(
     from rich.console import Console
 
     shown = (console or Console()) if here.rank == 0 else Console(quiet=True)
-    job = _Job(loaded, concerned, selection, here, shown)
-    return _lead(job) if here.rank == 0 else _follow(job)
+    session = Session(loaded, concerned, selection, here, shown)
+    return _lead(session) if here.rank == 0 else _follow(session)
 
 
-def _lead(job: _Job) -> list[Done]:
-    with Leader(job.output, job.here) as leader:
-        surveyed = job.survey()
+def _lead(session: Session) -> list[Done]:
+    with Leader(session.output, session.here) as leader, ending_at_once(session.stopped):
+        surveyed = session.survey()
         statuses = surveyed.all()
-        _refuse(job, statuses)
-        wanted = statuses[len(job.selection.before) :]
+        _refuse(session, statuses)
+        wanted = statuses[len(session.selection.before) :]
         if not any(status.state in BUILDS for status in wanted):
             for status in wanted:
                 leader.decide(status.stage.name, action="reuse")
             folders = ", ".join(status.stage.folder for status in wanted)
-            job.say(f"nothing to do: {folders} in {job.output} are complete")
+            session.say(f"nothing to do: {folders} in {session.output} are complete")
             return [Done(status.stage.name, "reuse", status.folder) for status in wanted]
-        with Lock(job.output) as lock:
+        with Lock(session.output) as lock:
             if lock.note:
-                job.say(lock.note)
+                session.say(lock.note)
             leader.clear_other_launches()
-            _refuse(job, surveyed.all())  # again, now that nobody else can change it
-            return _build_all(job, surveyed, leader, lock)
+            _refuse(session, surveyed.all())  # again, now that nobody else can change it
+            return _build_all(session, surveyed, leader, lock)
 
 
-def _refuse(job: _Job, statuses: Sequence[StageStatus]) -> None:
-    problems = refusals(statuses, job.output)
-    absent = [status for status in statuses[: len(job.selection.before)] if status.state in BUILDS]
+def _refuse(session: Session, statuses: Sequence[StageStatus]) -> None:
+    problems = refusals(statuses, session.output)
+    absent = [status for status in statuses[: len(session.selection.before)] if status.state in BUILDS]
     for status in absent:
-        command = shlex.join(["posttrain", "run", *job.loaded.arguments, "--until", status.stage.name])
+        command = shlex.join(["posttrain", "run", *session.loaded.arguments, "--until", status.stage.name])
         problems.append(
             f"{status.stage.name}: {status.reason}, and this command starts after it; build it with {command}"
         )
@@ -200,31 +141,31 @@ def _refuse(job: _Job, statuses: Sequence[StageStatus]) -> None:
         raise UserError(problems)
 
 
-def _build_all(job: _Job, surveyed: Survey, leader: Leader, lock: Lock) -> list[Done]:
+def _build_all(session: Session, surveyed: Survey, leader: Leader, lock: Lock) -> list[Done]:
     done = []
     rebuilt: set[str] = set()
-    for stage in job.selection.wanted:
+    for stage in session.selection.wanted:
         status = surveyed.examine(stage, rebuilt)
         if status.state in REFUSED:  # only now: an input was built anew and came out different
-            raise UserError(refusals([status], job.output))
+            raise UserError(refusals([status], session.output))
         if status.state == "reuse":
             leader.decide(stage.name, action="reuse")
-            job.say(f"{stage.name}: {status.folder} is complete")
-        elif stage.trains and launch.plan(job.recipe).launches:
-            _launch(job, surveyed, status, lock)
+            session.say(f"{stage.name}: {status.folder} is complete")
+        elif stage.trains and launch.plan(session.recipe).launches:
+            _launch(session, surveyed, status, lock)
         else:
-            _build(job, status, leader)
+            _build(session, status, leader)
         if status.state == "rebuild":
             rebuilt.add(stage.name)
         done.append(Done(stage.name, status.state, status.folder))
     return done
 
 
-def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
+def _build(session: Session, status: StageStatus, leader: Leader) -> None:
     stage, building = status.stage, status.building
     assert building is not None, f"the inputs of {stage.name} are not there"
-    for other in leftovers(job.output, stage.folder, building):
-        job.say(f"{stage.name}: an unfinished build from something else stays in {other}")
+    for other in leftovers(session.output, stage.folder, building):
+        session.say(f"{stage.name}: an unfinished build from something else stays in {other}")
     if finished(building, status.fingerprint.value) is not None:
         leader.decide(stage.name, action="place")
     else:
@@ -233,8 +174,8 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
         resume = open_building(building, resumable=stage.trains or stage.resumes)
         parts = status.fingerprint.parts
         leader.decide(stage.name, action="build", building=building.name, resume=resume, parts=parts)
-        job.say(f"{stage.name}: {'continuing' if resume else 'building'} {status.folder} ({status.reason})")
-        context = job.context(stage, building, resume, parts)
+        session.say(f"{stage.name}: {'continuing' if resume else 'building'} {status.folder} ({status.reason})")
+        context = session.context(stage, building, resume, parts)
         try:
             stage.build(context)
         except UserError:
@@ -244,21 +185,22 @@ def _build(job: _Job, status: StageStatus, leader: Leader) -> None:
             leader.wait_for_builds(stage.name)
         write_manifest(context, status, {**times, "seconds": round(time.monotonic() - clock, 1)})
     if kept := put_in_place(building, status.folder):
-        job.say(f"{stage.name}: what was in {status.folder} is kept in {kept}")
+        session.say(f"{stage.name}: what was in {status.folder} is kept in {kept}")
+    session.at = None
     leader.done(stage.name)
 
 
-def _launch(job: _Job, surveyed: Survey, status: StageStatus, lock: Lock) -> None:
+def _launch(session: Session, surveyed: Survey, status: StageStatus, lock: Lock) -> None:
     stage = status.stage
-    arguments = list(job.loaded.arguments)
+    arguments = list(session.loaded.arguments)
     if status.state == "rebuild":
         arguments += ["--force", stage.name]
-    command = launch.launch_command(launch.plan(job.recipe), stage.name, arguments)
-    job.say(f"{stage.name}: {shlex.join(command)}")
+    command = launch.launch_command(launch.plan(session.recipe), stage.name, arguments)
+    session.say(f"{stage.name}: {shlex.join(command)}")
     before = _written(status)
-    code = launch.run_launched(command, launch.launch_environment(job.recipe, lock), lock)
+    code = launch.run_launched(command, launch.launch_environment(session.recipe, lock), lock)
     if code != 0:
-        job.say(f"{stage.name}: the launcher ended with exit code {code}; the same command goes on from there")
+        session.say(f"{stage.name}: the launcher ended with exit code {code}; the same command goes on from there")
         raise SystemExit(code if code > 0 else 128 - code)
     after = surveyed.examine(stage)
     if _written(after) in (None, before):
@@ -273,23 +215,29 @@ def _written(status: StageStatus) -> tuple[int, int] | None:
     return stat.st_ino, stat.st_mtime_ns
 
 
-def _follow(job: _Job) -> list[Done]:
-    with Follower(job.output, job.here) as follower:
-        for stage in job.selection.wanted:
+def _follow(session: Session) -> list[Done]:
+    try:
+        _take_part(session)
+    except Interrupted as error:
+        # As rank 0 ends. With another code the launcher would take it for a failure and, 30 seconds later, kill those
+        # that are still writing their part of the checkpoint.
+        raise SystemExit(error.exit_code) from None
+    return []
+
+
+def _take_part(session: Session) -> None:
+    with Follower(session.output, session.here) as follower, ending_at_once(session.stopped):
+        for stage in session.selection.wanted:
             decision = follower.decision(stage.name)
             if decision.get("action") == "build" and stage.trains:
-                building = job.output / BUILDING / decision["building"]
-                context = job.context(stage, building, decision["resume"], decision["parts"])
+                building = session.output / BUILDING / decision["building"]
+                context = session.context(stage, building, decision["resume"], decision["parts"])
                 try:
                     stage.build(context)
                 except UserError as error:  # rank 0 meets the same and says it, or says that this process failed
                     follower.fail(str(error))
                     raise SystemExit(EXIT_USER_ERROR) from None
-                except Interrupted as error:
-                    # As rank 0 ends. With another code the launcher would take it for a failure and, 30 seconds later,
-                    # kill those that are still writing their part of the checkpoint.
-                    raise SystemExit(0 if error.signal == signal.SIGTERM else 128 + error.signal) from None
                 follower.built(stage.name)
             if decision.get("action") in ("build", "place"):
                 follower.wait_until_done(stage.name)
-    return []
+            session.at = None

@@ -17,7 +17,8 @@ from posttrain.train.sharding import size_of
 class StopOnSignal(TrainerCallback):
     """Ctrl-C and SIGTERM save a checkpoint at the end of the step and stop the training.
 
-    A second Ctrl-C stops at once. With several processes, all stop at the same step, whichever got the signal.
+    Before the first step there is nothing to save, so until then they are left to whoever handled them before. A
+    second Ctrl-C stops at once. With several processes, all stop at the same step, whichever got the signal.
     """
 
     def __init__(self) -> None:
@@ -29,11 +30,12 @@ class StopOnSignal(TrainerCallback):
             raise KeyboardInterrupt
         self.received = number
 
-    def on_train_begin(
+    def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
+        if not self._previous:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         number = self.received or 0

@@ -207,6 +207,7 @@ def _fit(trainer: Any, context: Context, settings: Training, resume: Path | None
     if stop.received is not None:
         reached = f"step {state.global_step} of {state.max_steps}"
         raise Interrupted(f"{context.stage} stopped at {reached} and saved", stop.received)
+    context.reached = "after its last step, which is saved"
     after = trainer.evaluate() if trainer.eval_dataset is not None else {}
     evaluated = (entry for entry in state.log_history if "eval_loss" in entry)
     before: dict[str, float] = next((entry for entry in evaluated if entry["step"] == 0), {})

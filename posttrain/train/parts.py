@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.chat.encode import Encoder
+from posttrain.durable import write_arrow
 from posttrain.parallel import ordered
 from posttrain.train.dataset import SPLITS, Tally
 from posttrain.train.tokens import Encoded, encode_preference, encode_sft
@@ -139,20 +140,12 @@ def _plain(array: pa.Array) -> list[Any]:
 
 
 def _encode_part(part: Part) -> None:
-    import pyarrow as pa
-
     assert _begun is not None
     settings, encoder = _begun
     encoded = settings.encode(read_rows(part, settings.kind), encoder)
     counts = {"tally": encoded.tally.to_json(), "refused": encoded.refused}
-    table = encoded.table.replace_schema_metadata({_COUNTS: json.dumps(counts, sort_keys=True).encode()})
-    unfinished = part.target.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        with pa.ipc.new_stream(file, table.schema) as stream:
-            stream.write_table(table)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, part.target)
+    metadata = {_COUNTS: json.dumps(counts, sort_keys=True).encode()}
+    write_arrow(encoded.table.replace_schema_metadata(metadata), part.target)
 
 
 def read_part(part: Part) -> Encoded:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from posttrain.assets import read_launch_file
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Model, Recipe
 
@@ -51,6 +52,24 @@ def tracker_problems(recipe: Recipe) -> list[str]:
         elif importlib.util.find_spec(name) is None:
             found.append(f"report_to: {name} is not installed; pip install {name}, or leave it out")
     return found
+
+
+def launch_problems(recipe: Recipe) -> list[str]:
+    """Return what the training processes could not be started with: a launch file that asks for a missing DeepSpeed."""
+    config = recipe.launch.config
+    if config is None:
+        return []
+    try:
+        content = read_launch_file(config)
+    except UserError as error:
+        return error.problems
+    if content.get("distributed_type") != "DEEPSPEED" or importlib.util.find_spec("deepspeed") is not None:
+        return []
+    problem = (
+        f"launch.config: {config} divides the model by DeepSpeed, which is not installed; "
+        "pip install -c constraints.txt -e '.[deepspeed]', or use launch/accelerate/fsdp2.yaml"
+    )
+    return [problem]
 
 
 def model_problems(recipe: Recipe) -> list[str]:

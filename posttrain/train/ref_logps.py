@@ -23,6 +23,7 @@ from posttrain.train.dataset import SPLITS, load_tokens
 from posttrain.train.loop import quiet_libraries, say
 from posttrain.train.lora import load_adapter
 from posttrain.train.model import check_embedding, is_adapter, load_model, training_device
+from posttrain.train.pairs import group_pairs, packed_length
 from posttrain.train.ref_store import (
     CHECKPOINT_FILES,
     TOKEN_FILES,
@@ -33,6 +34,7 @@ from posttrain.train.ref_store import (
     write_shard,
 )
 from posttrain.train.reference import determines, precision
+from posttrain.train.shared_prefix import choose_attention, shares_prefix
 from posttrain.train.tokenizer import equip, load_tokenizer
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def compute_ref_logps(context: Context) -> None:
         say(context, f"{len(shards) - len(remaining)} of {len(shards)} shards are there already")
     if remaining:
         _compute(context, settings, rows, remaining, device)
+    context.reached = "after its last pair; the shards are kept"
     PartialState().wait_for_everyone()
     if context.rank == 0:
         join_shards(shards, context.folder, determined_by(context))
@@ -129,13 +132,17 @@ def _compute(
     equip(tokenizer, recipe.model)
     model = load_reference(recipe, settings, sft, base, device)
     check_embedding(model, tokenizer, sft)
-    scorer = ReferenceScorer(model, settings, recipe, pad=int(tokenizer.pad_token_id))
+    shared, why = shares_prefix(settings, model)
+    say(context, f"shared prefixes: {why}")
+    if shared:
+        choose_attention(model, recipe.model, device)
+    scorer = ReferenceScorer(model, settings, recipe, pad=int(tokenizer.pad_token_id), packed=shared)
     budget = None if scorer.device.type == "cpu" else TOKENS_AT_ONCE
     done, total, said = 0, sum(map(len, remaining)), time.monotonic()
     with _stops() as received:
         for first in range(0, len(remaining), context.world_size):
             together = remaining[first : first + context.world_size]
-            plans = [batches(lengths(rows[shard.split], shard), budget) for shard in together]
+            plans = [plan_batches(rows[shard.split], shard, budget, shared) for shard in together]
             mine = context.rank if context.rank < len(together) else None
             # Where the model is in shards, each forward pass needs all processes.
             passes = max(map(len, plans)) if scorer.sharded else 0 if mine is None else len(plans[mine])
@@ -155,18 +162,30 @@ def _compute(
             done += sum(map(len, together))
 
 
-def lengths(rows: Dataset, shard: Shard) -> np.ndarray:
-    """Return the length in tokens of the longer response of each pair, with its prompt; int64 of shape (pairs,)."""
+def plan_batches(rows: Dataset, shard: Shard, budget: int | None, shared: bool) -> list[list[int]]:
+    """Group the pairs of a shard into batches of at most `budget` tokens, or each by itself if that is None.
+
+    Args:
+        rows: The pairs of the shard's split.
+        shard: Which of them.
+        budget: Tokens of a batch, as far as one pair allows it.
+        shared: Whether prompts are computed once, in a packed row.
+
+    Returns:
+        Numbers of pairs within the shard.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
     table = rows.data.slice(shard.start, len(shard))
     prompt, chosen, rejected = (
-        np.concatenate([pc.list_value_length(chunk).to_numpy() for chunk in table.column(name).chunks])
+        np.concatenate([pc.list_value_length(chunk).to_numpy() for chunk in table.column(name).chunks]).astype(np.int64)
         for name in ("prompt_ids", "chosen_ids", "rejected_ids")
     )
-    longest: np.ndarray = prompt.astype(np.int64) + np.maximum(chosen, rejected)
-    return longest
+    if budget is None or not shared:
+        return batches(prompt + np.maximum(chosen, rejected), budget)
+    lengths = map(packed_length, prompt.tolist(), chosen.tolist(), rejected.tolist())
+    return group_pairs(list(lengths), budget)
 
 
 def batches(longest: np.ndarray, budget: int | None) -> list[list[int]]:

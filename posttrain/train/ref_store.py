@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posttrain.durable import write_arrow
 from posttrain.errors import UserError
 from posttrain.train.dataset import SPLITS, TokenSet
 
@@ -78,14 +78,7 @@ def write_shard(shard: Shard, values: np.ndarray) -> None:
     assert values.shape == (len(shard), 2), f"{values.shape} values for {len(shard)} pairs"
     rows = np.arange(shard.start, shard.stop)
     columns = [rows, np.ascontiguousarray(values[:, 0]), np.ascontiguousarray(values[:, 1])]
-    table = pa.table(columns, schema=_schema())
-    unfinished = shard.target.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        with pa.ipc.new_stream(file, table.schema) as stream:
-            stream.write_table(table)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, shard.target)
+    write_arrow(pa.table(columns, schema=_schema()), shard.target)
 
 
 def join_shards(shards: Sequence[Shard], folder: Path, determined_by: Mapping[str, Any]) -> None:

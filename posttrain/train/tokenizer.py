@@ -77,8 +77,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, chat_template: str) -
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **named)
 
 
-def load_tokenizer(path: str | Path, model: Model) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str | Path, model: Model, *, local_files_only: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer in a folder or of a hub id.
+
+    Args:
+        path: The folder, or the id.
+        model: The recipe's model, which says the revision.
+        local_files_only: Take one of a hub id from the cache or not at all.
 
     Raises:
         UserError: If there is none, or only a slow one.
@@ -90,6 +95,7 @@ def load_tokenizer(path: str | Path, model: Model) -> PreTrainedTokenizerBase:
             str(path),
             revision=model.revision if str(path) == model.base else None,
             trust_remote_code=model.trust_remote_code,
+            local_files_only=local_files_only,
         )
     except (OSError, ValueError) as error:
         raise UserError(f"the tokenizer of {path} cannot be loaded: {str(error).splitlines()[0]}") from error

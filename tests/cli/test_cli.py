@@ -10,10 +10,25 @@ import pytest
 import posttrain
 from posttrain.assets import asset_folder
 from posttrain.cli import main
+from posttrain.cli.summary import figures
 from posttrain.recipe import builtin_recipes, load
 from tests.helpers import HEAVY, run_python
 
-COMMANDS = ("run", "generate", "data", "tokenize", "cpt", "sft", "ref-logps", "dpo", "plan", "check", "show", "recipes")
+COMMANDS = (
+    "run",
+    "generate",
+    "data",
+    "tokenize",
+    "cpt",
+    "sft",
+    "ref-logps",
+    "dpo",
+    "quantize",
+    "plan",
+    "check",
+    "show",
+    "recipes",
+)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -176,6 +191,11 @@ def squeeze(line: str) -> str:
     """Reduce the blanks before a comment to two."""
     head, mark, tail = line.partition("  # ")
     return f"{head.strip()}{mark}{tail}"
+
+
+def test_the_summary_counts_the_pairs_of_ref_logps() -> None:
+    said = figures("ref-logps", {"pairs": 1200, "held_out_pairs": 30})
+    assert said == "log-probabilities of 1,200 pairs to train and 30 held out"
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(

@@ -132,6 +132,30 @@ def test_two_processes_cut_off_end_well_and_go_on_to_the_same_weights(here: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("stage", ["cpt", "sft", "dpo"])
+def test_sigterm_before_the_first_step_is_said(here: Path, recipe: Make, stage: str, processes: int) -> None:
+    recipe(stage)
+    command = [sys.executable, "-m", "posttrain", stage, f"{stage}.yaml", "output_dir=cut"]
+    command += [f"launch.num_processes={processes}"]
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    while f"{stage}: building" not in (line := process.stdout.readline()):
+        assert line, process.communicate()[1]
+    time.sleep(0.5)  # torch and transformers are being imported
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors
+    told = f"posttrain: {stage} stopped before its first step, so nothing was lost; the same command goes on from there"
+    assert told in errors.splitlines()
+    assert run_python(command[1:], here).returncode == 0
+    if processes == 1:
+        assert_same_weights(stage)
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_while_training_ends_the_run_within_seconds(here: Path, recipe: Make) -> None:
     recipe("sft")
     (here / "sitecustomize.py").write_text(

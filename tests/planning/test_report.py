@@ -22,7 +22,6 @@ from posttrain.planning.report import duration, gb, scaled
 from posttrain.planning.setup import setup, strategy
 from posttrain.planning.step import Setup
 from posttrain.recipe import load
-from posttrain.stages import launch
 from tests.helpers import ROOT, environment
 
 Capture = pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posttrain.errors import UserError
+from posttrain.errors import Interrupted, UserError
 from posttrain.recipe.schema import Launch, Model, Recipe, Sft
 from posttrain.stages.context import Context
 from posttrain.stages.external import External, external
@@ -164,6 +164,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"refused: {error}")
         return 2
+    except Interrupted as error:
+        print(f"interrupted: {error}")
+        return error.exit_code
     finally:
         print(f"rank {os.environ.get('RANK', '-')} built {' '.join(stages.built)}", flush=True)
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from posttrain.assets import read_launch_file
 from posttrain.errors import UserError
 from posttrain.recipe.schema import Launch
 from posttrain.stages import Manifest, launch, run
@@ -46,7 +47,13 @@ def test_plan_follows_the_launch_and_then_the_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "cannot be read"), ("a: [", "is not YAML"), ("use_cpu: true", "states no num_processes")],
+    [
+        (None, "cannot be read"),
+        ("a: [", "is not YAML"),
+        ("- num_processes", "holds no settings"),
+        ("use_cpu: true", "states no num_processes"),
+        ("", "states no num_processes"),
+    ],
 )
 def test_bad_launch_config(tmp_path: Path, text: str | None, message: str) -> None:
     config = tmp_path / "launch.yaml"
@@ -55,6 +62,12 @@ def test_bad_launch_config(tmp_path: Path, text: str | None, message: str) -> No
     with pytest.raises(UserError, match=message):
         run(with_launch(tmp_path / "out", config=str(config)), stages=FakeStages().chain())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_launch_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is not text in UTF-8"):
+        read_launch_file(str(tmp_path / "model.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,22 @@ def test_every_rank_ends_when_rank_0_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / ".ranks").exists()
 
 
+def test_every_rank_ends_in_order_when_a_signal_comes_before_the_first_step(tmp_path: Path) -> None:
+    one, zero = start_ranks(tmp_path, "--slow", "train", "30")
+    for process in (zero, one):
+        wait_for(process, "in train")
+    for process in (zero, one):
+        process.send_signal(signal.SIGTERM)
+    told = "interrupted: train stopped before its first step, so nothing was lost; the same command goes on from there"
+    assert told in end(zero)
+    assert end(one).startswith("rank 1 built train"), "rank 1 must not print"
+    assert not (tmp_path / "sft").exists()
+    assert not (tmp_path / ".ranks").exists()
+    one, zero = start_ranks(tmp_path)
+    assert "rank 0 built train+ tune" in end(zero)
+    assert end(one) == "rank 1 built train+ tune\n"
+
+
 def test_every_rank_ends_when_a_build_refuses(tmp_path: Path) -> None:
     one, zero = start_ranks(tmp_path / "out", "--refuse", "train", "--until", "train")
     assert "refused: there is nothing to train on" in end(zero, code=2)
