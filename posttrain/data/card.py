@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import posttrain
-from posttrain.data.licences import card, licence, normalised_name
+from posttrain.data.licences import card, hub_names, normalised_name
 from posttrain.data.report import tables
 from posttrain.data.report.gather import Measures, measure
 from posttrain.data.report.settings import entry_settings, eval_sets, in_words
@@ -18,17 +18,6 @@ from posttrain.data.rows import SEVERAL_LANGUAGES, UNKNOWN_LANGUAGE
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
-# The names that the hub has for licences, where they are not the SPDX id in small letters.
-_HUB_NAMES = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl"}
-_HUB_LICENCES = {
-    "apache-2.0",
-    "mit",
-    "odc-by",
-    "odbl",
-    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
-    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
-    *("llama3", "llama3.1", "llama3.2", "llama3.3"),
-}
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 _PURPOSES = {"sft": "conversations for supervised fine-tuning", "preference": "preference pairs for DPO"}
@@ -113,9 +102,8 @@ def _head(title: str, summary: Mapping[str, Any]) -> str:
 
 def _hub_licence(terms: Sequence[Terms]) -> dict[str, Any]:
     """Return the licences under the hub's names, or `other` where it has no name for one of them."""
-    ids = [licence(None if each.rows_state_none else each.id).id.lower() for each in terms]
-    names = sorted({_HUB_NAMES.get(name, name) for name in ids})
-    if names and _HUB_LICENCES.issuperset(names):
+    names = hub_names(None if each.rows_state_none else each.id for each in terms)
+    if names:
         return {"license": names[0] if len(names) == 1 else names}
     return {"license": "other", "license_name": "see-the-card"}
 

@@ -5,6 +5,7 @@ A summary for the cards of data sets and models, not legal advice; the text of a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -12,6 +13,19 @@ from typing import Any, Literal
 from posttrain.assets import asset_folder
 
 Commercial = Literal["yes", "no", "conditions", "unknown"]
+
+# The names that the hub has for licences, where they are not the SPDX id in small letters.
+_HUB_NAMES = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl"}
+_HUB_LICENCES = {
+    "apache-2.0",
+    "mit",
+    "odc-by",
+    "odbl",
+    "wtfpl",
+    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+    *("llama2", "llama3", "llama3.1", "llama3.2", "llama3.3"),
+}
 
 _IN_WORDS: dict[str, str] = {
     "yes": "allows commercial use",
@@ -111,6 +125,13 @@ def licence(id: str | None) -> Licence:
         commercial="unknown",
         obligations=("Find out the terms and read them yourself.",),
     )
+
+
+def hub_names(ids: Iterable[str | None]) -> list[str]:
+    """Return licences under the hub's names, in order; none at all where the hub has no name for one of them."""
+    stated = (licence(id).id.lower() for id in ids)
+    names = sorted({_HUB_NAMES.get(name, name) for name in stated})
+    return names if _HUB_LICENCES.issuperset(names) else []
 
 
 def card(source: str) -> SourceCard | None:

@@ -14,6 +14,7 @@ from posttrain.assets import asset_folder
 from tests.data.conversions import convert
 
 DATA = asset_folder("data")
+WRITTEN_BY_HAND = {Path("samples/ifeval-en.jsonl"), Path("samples/ifeval-fi.jsonl")}
 
 
 def test_they_are_made_again_byte_for_byte(tmp_path: Path) -> None:
@@ -23,6 +24,8 @@ def test_they_are_made_again_byte_for_byte(tmp_path: Path) -> None:
     kept = {
         file.relative_to(DATA): file.read_bytes() for room in ("samples", "text") for file in (DATA / room).iterdir()
     }
+    for file in WRITTEN_BY_HAND:
+        kept.pop(file)
     assert made == kept
 
 
