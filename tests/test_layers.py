@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-ROOMS = ("data", "chat", "train", "recipe")
+ROOMS = ("data", "chat", "train", "evaluate", "recipe")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / "posttrain" / room).rglob("*.py"))
 
 

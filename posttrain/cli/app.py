@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from posttrain.cli.check import check
+from posttrain.cli.evaluate import evaluate
 from posttrain.cli.options import show_version
 from posttrain.cli.plan import plan
 from posttrain.cli.recipes import recipes
-from posttrain.cli.run import cpt, data, dpo, generate, ref_logps, run, sft, tokenize
+from posttrain.cli.release import release
+from posttrain.cli.run import cpt, data, dpo, generate, quantize, ref_logps, run, sft, tokenize
 from posttrain.cli.show import show
+from posttrain.cli.verify import verify
 
 app = typer.Typer(
     name="posttrain",
@@ -33,5 +36,22 @@ def _root(
     """Turn a base language model into a released chat model, from one recipe."""
 
 
-for command in (run, generate, data, tokenize, cpt, sft, ref_logps, dpo, plan, check, show, recipes):
+for command in (
+    run,
+    generate,
+    data,
+    tokenize,
+    cpt,
+    sft,
+    ref_logps,
+    dpo,
+    quantize,
+    evaluate,
+    release,
+    plan,
+    check,
+    show,
+    verify,
+    recipes,
+):
     app.command()(command)

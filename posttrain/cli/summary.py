@@ -41,6 +41,10 @@ def figures(stage: str, metrics: dict[str, Any]) -> str:
         measured = [name.split("/")[:2] for name in metrics]
         tasks, models = (len({pair[place] for pair in measured}) for place in (1, 0))
         parts.append(f"models measured: {models}, tasks: {tasks}; table.md has all figures")
+    if stage == "release":
+        stops = [value for key, value in metrics.items() if key.endswith("/stops")]
+        signed = "signed" if metrics["signed"] else "not signed"
+        parts.append(f"folders: {metrics['folders']}, {signed}; {sum(stops)} of them stop by themselves")
     if "tokens_per_second" in metrics:
         parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
         parts.append(f"{metrics['trained_tokens_per_second']:,.0f} trained tokens/s")

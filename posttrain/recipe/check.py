@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -12,12 +13,14 @@ from posttrain.recipe.interpolation import UNRESOLVED
 from posttrain.recipe.origins import DEFAULT, Node, Path, dotted, to_node, to_plain, walk
 from posttrain.recipe.ranges import rule_for
 from posttrain.recipe.schema import Recipe
+from posttrain.recipe.schema_evaluate import TASKS
 from posttrain.recipe.schema_generate import ROLLOUTS
 from posttrain.recipe.suggest import did_you_mean, either, nearest
 from posttrain.recipe.trainer_keys import CONFIGS, check_trainer, passes_through
 
 ENTRIES = {("data", "sft"): "sft", ("data", "preference"): "preference"}
 GENERATE = ("generate",)
+TASK_ENTRIES = ("eval", "tasks")
 
 
 class _Wrong:
@@ -107,6 +110,9 @@ def _homes() -> dict[str, list[str]]:
     rollouts: list[Any] = list(ROLLOUTS.values())
     for key in dict.fromkeys(key for rollout in rollouts for key in hints(rollout)):
         homes.setdefault(key, []).append("an entry of generate")
+    tasks: list[Any] = list(TASKS.values())
+    for key in dict.fromkeys(key for task in tasks for key in hints(task)):
+        homes.setdefault(key, []).append("an entry of eval.tasks")
     return homes
 
 
@@ -168,7 +174,9 @@ class Checker:
         if path in ENTRIES:
             return self.items(node, path, lambda item, at: self.entry(item, ENTRIES[path], at))
         if path == GENERATE:
-            return self.items(node, path, self.rollout)
+            return self.items(node, path, lambda item, at: self.kind(item, at, "rollout", ROLLOUTS, "name"))
+        if path == TASK_ENTRIES:
+            return self.items(node, path, lambda item, at: self.kind(item, at, "task", TASKS, "path"))
         if path[:1] == GENERATE and len(path) == 3 and key == "source":
             return None if node.value is None else self.entry(node, "sft", path)
         if key == "trainer" and path[0] in CONFIGS:
@@ -242,27 +250,34 @@ class Checker:
             return self.note(node.value[sampling[1]], path, f"give at most one of {either(sampling)}")
         return options
 
-    def rollout(self, node: Node, path: Path) -> Any:
-        """Return the options of one entry of `generate`: an instance of its rollout's own class."""
+    def kind(self, node: Node, path: Path, key: str, kinds: Mapping[str, Any], example: str) -> Any:
+        """Return the options of an entry that is of one of several kinds: an instance of that kind's own class.
+
+        Args:
+            node: The entry.
+            path: Where it is.
+            key: Which of its keys names the kind, `rollout` or `task`.
+            kinds: The class of each.
+            example: Another key of such an entry, for messages.
+        """
         if not isinstance(node.value, dict):
             return self.note(
-                node, path, f"must be a mapping such as {{rollout: ..., name: ...}}, not {describe_value(node)}"
+                node, path, f"must be a mapping such as {{{key}: ..., {example}: ...}}, not {describe_value(node)}"
             )
-        named = node.value.get("rollout")
+        named = node.value.get(key)
         if named is None:
-            every: list[Any] = list(ROLLOUTS.values())
-            known = list(dict.fromkeys(key for options in every for key in hints(options)))
-            strangers = [key for key in node.value if key not in known]
-            for key in strangers:
-                self.note(node.value[key], (*path, key), unknown_key(key, path, known))
-            if not any("rollout" in nearest(key, known) for key in strangers):
-                self.note(node, (*path, "rollout"), f"missing; one of {either(list(ROLLOUTS))}")
+            known = list(dict.fromkeys(name for options in kinds.values() for name in hints(options)))
+            strangers = [name for name in node.value if name not in known]
+            for name in strangers:
+                self.note(node.value[name], (*path, name), unknown_key(name, path, known))
+            if not any(key in nearest(name, known) for name in strangers):
+                self.note(node, (*path, key), f"missing; one of {either(list(kinds))}")
             return _WRONG
-        if not isinstance(named.value, str) or named.value not in ROLLOUTS:
-            hint = did_you_mean(str(named.value), list(ROLLOUTS))
-            return self.note(named, (*path, "rollout"), f"no rollout is called {describe_value(named)}; {hint}")
-        fill_defaults(node, ROLLOUTS[named.value])
-        return self.section(node, ROLLOUTS[named.value], path)
+        if not isinstance(named.value, str) or named.value not in kinds:
+            hint = did_you_mean(str(named.value), list(kinds))
+            return self.note(named, (*path, key), f"no {key} is called {describe_value(named)}; {hint}")
+        fill_defaults(node, kinds[named.value])
+        return self.section(node, kinds[named.value], path)
 
     def entry_of_no_source(self, node: Node, named: Node | None, path: Path) -> _Wrong:
         """Say what is wrong with an entry whose source is missing or unknown, as far as all sources agree."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from posttrain.data.sources.base import Source
-from posttrain.recipe import schema, schema_launch
+from posttrain.recipe import schema, schema_launch, schema_quantize, schema_release
 from posttrain.recipe import schema_data as data
+from posttrain.recipe import schema_evaluate as evaluate
 from posttrain.recipe import schema_generate as generate
 
 
@@ -54,6 +55,11 @@ _NOT_NEGATIVE = _at_least(0)
 _ONE_OR_MORE = _at_least(1)
 _SHARE = _between(0, 1)
 _TEXT = Rule(lambda value: bool(value.strip()), "a name, not empty")
+_FOLDER_NAME = Rule(lambda value: bool(re.fullmatch(r"[^\s/\\.][^\s/\\]*", value)), "one word that can name a folder")
+_VARIABLE = Rule(
+    lambda value: bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value)),
+    "the name of the environment variable that holds the key, not the key itself",
+)
 _MODULES = Rule(_is_module_choice, "all-linear, a list of module names, or one regular expression")
 
 RULES: dict[type, dict[str, Rule]] = {
@@ -144,10 +150,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "tokenizer": _TEXT,
         "revision": _TEXT,
         "base_url": Rule(_is_url, "an http:// or https:// address, such as http://localhost:8000/v1"),
-        "api_key_env": Rule(
-            lambda value: bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value)),
-            "the name of the environment variable that holds the key, not the key itself",
-        ),
+        "api_key_env": _VARIABLE,
         **dict.fromkeys(("max_concurrency", "max_attempts", "batch_size"), _ONE_OR_MORE),
         "timeout": _POSITIVE,
     },
@@ -193,6 +196,51 @@ RULES: dict[type, dict[str, Rule]] = {
         "min_language_score": _SHARE,
         "min_gzip_ratio": _SHARE,
         "max_length_ratio": _POSITIVE,
+    },
+    evaluate.EvalTask: {"name": _FOLDER_NAME, "max_samples": _ONE_OR_MORE},
+    evaluate.TaskData: dict.fromkeys(("path", "revision", "config", "split"), _TEXT),
+    evaluate.Ifeval: {"max_tokens": _ONE_OR_MORE},
+    evaluate.MultipleChoice: {"fewshot_path": _TEXT, "num_fewshot": _NOT_NEGATIVE},
+    evaluate.Translation: {
+        **dict.fromkeys(("path", "revision", "split", "fewshot_path"), _TEXT),
+        "num_fewshot": _NOT_NEGATIVE,
+        "max_tokens": _ONE_OR_MORE,
+    },
+    evaluate.Perplexity: {"column": _TEXT, "max_length": _at_least(2)},
+    evaluate.MtBench: {"against": _TEXT, "max_tokens": _ONE_OR_MORE},
+    evaluate.AlpacaEval: {"max_tokens": _ONE_OR_MORE},
+    evaluate.TaskGroup: {"max_tokens": _ONE_OR_MORE},
+    evaluate.Baseline: {"name": _FOLDER_NAME, "path": _TEXT, "revision": _TEXT},
+    evaluate.Evaluation: {
+        "tasks": Rule(bool, "a list of one or more tasks"),
+        **dict.fromkeys(("batch_size", "resamples"), _ONE_OR_MORE),
+    },
+    schema_release.Release: {
+        **dict.fromkeys(("name", "org", "base_model", "license", "license_reason", "prompt"), _TEXT),
+        "max_new_tokens": _ONE_OR_MORE,
+    },
+    schema_release.Signing: {"key": _TEXT, "password_env": _VARIABLE},
+    schema_quantize.Variant: {
+        # GPTQModel knows more widths, but transformers loads no others.
+        "bits": Rule(lambda value: value in (2, 3, 4, 8), "2, 3, 4 or 8"),
+        "group_size": Rule(
+            lambda value: value in schema_quantize.GROUP_SIZES,
+            f"one of {', '.join(map(str, schema_quantize.GROUP_SIZES))}, -1 being no groups",
+        ),
+        "damp_percent": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1"),
+    },
+    schema_quantize.TextSet: {
+        **dict.fromkeys(("path", "name", "config", "split", "column"), _TEXT),
+        "samples": _ONE_OR_MORE,
+        "length": _at_least(16),
+    },
+    schema_quantize.Quantize: {
+        "backends": Rule(
+            lambda value: bool(value) and set(value) <= set(schema_quantize.BACKENDS),
+            f"a list of one or more of {', '.join(schema_quantize.BACKENDS)}",
+        ),
+        "system": _TEXT,
+        **dict.fromkeys(("batch_size", "threads"), _ONE_OR_MORE),
     },
     schema.Launch: {"num_processes": _ONE_OR_MORE, "config": _TEXT},
     schema_launch.Slurm: {

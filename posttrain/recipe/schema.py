@@ -12,18 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from posttrain.recipe.schema_data import Data, Validation
+from posttrain.recipe.schema_evaluate import Evaluation
 from posttrain.recipe.schema_generate import Cluster, RewardModel, Teacher
 from posttrain.recipe.schema_launch import Slurm
+from posttrain.recipe.schema_quantize import Quantize
+from posttrain.recipe.schema_release import Release
 
 __all__ = [
     "Cpt",
     "Data",
     "Dpo",
+    "Evaluation",
     "Launch",
     "Lora",
     "Model",
     "NewModel",
+    "Quantize",
     "Recipe",
+    "Release",
     "Sft",
     "Slurm",
     "TextSource",
@@ -172,12 +178,19 @@ class Dpo(Training):
     only the policy is in memory; `adapter_off`: the policy with its adapter off, or with a frozen copy of the adapter
     that it started from; `model`: a second copy of the model. Not given, it is `adapter_off` with `lora` and
     `precomputed` without.
+
+    `shared_prefix` computes each prompt once, with both responses behind it, which gives the same loss for fewer
+    tokens; `auto` leaves it off, saying so, for models whose attention cannot. The pairs of an optimiser step are then
+    packed into rows of up to `tokens_per_row` tokens, by default `per_device_train_batch_size` times `max_length`, and
+    on a processor at most 1,024.
     """
 
     beta: float = 0.1
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid"])
     label_smoothing: float = 0.0
     reference: Literal["precomputed", "adapter_off", "model"] | None = None
+    shared_prefix: Literal["auto", "on", "off"] = "auto"
+    tokens_per_row: int | None = None
     lora: Lora | None = None
     quantization: Literal["none", "nf4"] = "none"
 
@@ -201,7 +214,8 @@ class Launch:
 class Recipe:
     """One recipe: everything that determines a chain of stages from rows to checkpoints.
 
-    Each entry of `generate` names a rollout (`schema_generate.ROLLOUTS`); without a `judge` the teacher judges.
+    Each entry of `generate` names a rollout (`schema_generate.ROLLOUTS`), each of `eval.tasks` a task
+    (`schema_evaluate.TASKS`); without a `judge` the teacher judges.
     """
 
     name: str
@@ -217,5 +231,8 @@ class Recipe:
     data: Data = field(default_factory=Data)
     sft: Sft | None = None
     dpo: Dpo | None = None
+    quantize: Quantize | None = None
+    eval: Evaluation | None = None
+    release: Release | None = None
     launch: Launch = field(default_factory=Launch)
     report_to: list[str] = field(default_factory=list)

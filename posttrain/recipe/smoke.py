@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from posttrain.assets import is_hub_id
 from posttrain.chat.template import builtin_templates
 from posttrain.recipe.load import LoadedRecipe
-from posttrain.recipe.schema import Cpt, Data, Dpo, Launch, Model, Sft, TextSource
+from posttrain.recipe.schema import Cpt, Data, Dpo, Launch, Model, Recipe, Release, Sft, TextSource
 from posttrain.recipe.schema_data import Decontamination, EvalSet
 from posttrain.recipe.schema_generate import MagpieRollout, Rate, Respond, RewardModel, Rollout, Teacher, Translate
+from posttrain.recipe.schema_quantize import Quantize, TextSet
+from posttrain.recipe.smoke_evaluate import few_samples
 
 FLAG = "--smoke"
 FOLDER = "smoke-model"  # in the output folder: the tiny model and its tokenizer
@@ -75,6 +78,9 @@ def smoke(loaded: LoadedRecipe) -> Smoke:
         data=_data(recipe.data, notes),
         sft=_training(recipe.sft, notes, "sft"),
         dpo=_training(recipe.dpo, notes, "dpo"),
+        quantize=_quantize(recipe.quantize, bool(recipe.data.sft), notes),
+        eval=few_samples(recipe.eval, folder if model.new is None else None, notes) if recipe.eval else None,
+        release=_release(recipe, notes),
         launch=Launch(cpu=True),
         report_to=[],
     )
@@ -140,6 +146,52 @@ def _steps(section: Any) -> Any:
         logging_steps=1,
         eval_steps=0,
         save_steps=1,
+    )
+
+
+def _quantize(section: Quantize | None, own_rows: bool, notes: list[str]) -> Quantize | None:
+    """Return the default variant alone, with groups that divide the tiny model's columns, on a few short rows."""
+    if section is None:
+        return None
+    names = [variant.name for variant in section.variants]
+    chosen = section.variants[names.index(section.default) if section.default in names else 0]
+    if len(names) > 1:
+        notes.append(f"quantize: one variant of {len(names)}, the default")
+
+    def few(part: TextSet, rows: int, sample: str) -> Any:
+        path = None if part.path is None and own_rows else sample
+        changes: dict[str, Any] = {"name": None, "revision": None, "config": None, "split": "train", "column": None}
+        return replace(part, path=path, samples=rows, length=min(part.length, LENGTH // 4), **changes)
+
+    return replace(
+        section,
+        variants=[replace(chosen, group_size=min(chosen.group_size, 64))],
+        calibration=few(section.calibration, 2 * BATCH, SHAPES["messages"]),
+        heldout=few(section.heldout, BATCH, SHAPES["prompt+completion"]),
+        default=None,
+        device="cpu",
+        compute_dtype="float32",
+    )
+
+
+def _release(recipe: Recipe, notes: list[str]) -> Release | None:
+    """Return a release of the same names and licence, unsigned, that asks for few tokens."""
+    section = recipe.release
+    if section is None:
+        return None
+    if section.signing is not None:
+        notes.append("release: not signed")
+    checkpoints = section.checkpoints
+    if checkpoints is not None and recipe.quantize is not None:  # a smaller model's variants have other names
+        checkpoints = [name for name in checkpoints if not name.startswith("gptq-")] or None
+    base = section.base_model or recipe.model.base
+    named = base if base is not None and is_hub_id(base, bare=True) else "smoke/model"
+    return replace(
+        section,
+        checkpoints=checkpoints,
+        base_model=None if recipe.model.new is not None else named,
+        max_new_tokens=min(section.max_new_tokens, 8),
+        signing=None,
     )
 
 

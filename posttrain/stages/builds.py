@@ -112,3 +112,24 @@ def dpo(context: Context) -> None:
     from posttrain.train.dpo import train_dpo
 
     train_dpo(context)
+
+
+def quantize(context: Context) -> None:
+    """Make quantised variants of a checkpoint."""
+    from posttrain.stages.quantize import build_variants
+
+    build_variants(context)
+
+
+def evaluate(context: Context) -> None:
+    """Measure the models."""
+    from posttrain.stages.evaluate import measure
+
+    measure(context)
+
+
+def release(context: Context) -> None:
+    """Write the folders that are published."""
+    from posttrain.release.build import build
+
+    build(context)

@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 def training(section: str) -> Callable[[Recipe, int], list[str]]:
-    """Return the checks of a training section: its batch arithmetic, the model's folder and, for SFT, the template."""
+    """Return the checks of a training section: of its batch, launch, trackers, model folder and, for SFT, template."""
 
     def check(recipe: Recipe, world_size: int) -> list[str]:
         from posttrain.train.batch import batch_problem
-        from posttrain.train.preflight import model_problems, template_problems, tracker_problems
+        from posttrain.train.preflight import launch_problems, model_problems, template_problems, tracker_problems
 
         problem = batch_problem(section, getattr(recipe, section), world_size)
         found = [] if problem is None else [problem]
-        found += tracker_problems(recipe) + model_problems(recipe)
+        found += launch_problems(recipe) + tracker_problems(recipe) + model_problems(recipe)
         return found + template_problems(recipe) if section == "sft" else found
 
     return check
 
 
 def local_model(recipe: Recipe, world_size: int) -> list[str]:
-    """Check the model's folder."""
-    from posttrain.train.preflight import model_problems
+    """Check the launch file and the model's folder."""
+    from posttrain.train.preflight import launch_problems, model_problems
 
-    return model_problems(recipe)
+    return launch_problems(recipe) + model_problems(recipe)
 
 
 def chat_template(recipe: Recipe, world_size: int) -> list[str]:

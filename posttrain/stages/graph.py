@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from posttrain.chat.template import builtin_templates
 from posttrain.stages import builds, checks
+from posttrain.stages.evaluate import INPUTS as MEASURED
+from posttrain.stages.evaluate import evaluate_files, evaluate_part, evaluate_problems
 from posttrain.stages.external import External, external
 from posttrain.stages.generate import generate_files, generate_part, generate_problems, uses_generated
+from posttrain.stages.quantize import made_by, quantize_files, quantize_part, quantize_problems, uses_rows
+from posttrain.stages.release import CHAIN, release_files, release_part, release_problems
 from posttrain.stages.texts import is_mixture, mixture_part, text_files
 from posttrain.stages.tokens import counts_tokens, token_part, tokenizer_files, tokenizer_keys
 from posttrain.train.reference import PRECOMPUTED, reference_kind
@@ -149,9 +153,12 @@ def data_part(recipe: Recipe) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 def ref_logps_part(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick what reference log-probabilities depend on besides checkpoint and pairs: the precision above all."""
+    """Pick what reference log-probabilities depend on besides checkpoint and pairs: the precision above all.
+
+    Packed rows and padded batches give the same up to rounding.
+    """
     dpo = resolved["dpo"]
-    settings = {"quantization": dpo["quantization"], "lora": dpo["lora"] is not None}
+    settings = {key: dpo[key] for key in ("quantization", "shared_prefix")} | {"lora": dpo["lora"] is not None}
     return {"model": resolved["model"], "dpo": {**settings, "trainer": {"ld_alpha": dpo["trainer"].get("ld_alpha")}}}
 
 
@@ -292,6 +299,47 @@ def chain(recipe: Recipe) -> list[Stage]:
                 check=checks.training("dpo"),
                 build=builds.dpo,
                 trains=True,
+            )
+        )
+    if recipe.quantize is not None:
+        source = made_by(recipe)
+        stages.append(
+            Stage(
+                name="quantize",
+                folder="quantized",
+                inputs=present(*(["data"] if uses_rows(recipe) else []), *([source] if source else [])),
+                part=quantize_part(recipe),
+                files=quantize_files,
+                check=quantize_problems,
+                build=builds.quantize,
+                resumes=True,
+                keeps=True,
+            )
+        )
+    if recipe.eval is not None:
+        stages.append(
+            Stage(
+                name="eval",
+                folder="eval",
+                inputs=present(*MEASURED),
+                part=evaluate_part(recipe),
+                files=evaluate_files,
+                check=evaluate_problems,
+                build=builds.evaluate,
+                resumes=True,
+                keeps=True,
+            )
+        )
+    if recipe.release is not None:
+        stages.append(
+            Stage(
+                name="release",
+                folder="release",
+                inputs=present(*CHAIN),
+                part=release_part,
+                files=release_files,
+                check=release_problems,
+                build=builds.release,
             )
         )
     return stages

@@ -61,13 +61,15 @@ def _git(*arguments: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Return processor, logical cores and memory in bytes; threads of torch and GPUs only where it is loaded already."""
+    """Return processor, logical cores and memory in bytes; what torch makes of it only where it is loaded already."""
     found: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count(), "machine": platform.machine()}
     with suppress(OSError, ValueError, AttributeError):
         found["memory"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     torch: Any = sys.modules.get("torch")
     if torch is not None:
-        found["threads"] = torch.get_num_threads()  # the last bits of sums depend on it
+        # The last bits of sums depend on both: on how many numbers are added at once, and by how many threads.
+        found["isa"] = torch.backends.cpu.get_cpu_capability()
+        found["threads"] = torch.get_num_threads()
     if torch is not None and torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return found

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from posttrain.recipe.schema import Recipe
     from posttrain.recipe.schema_launch import Slurm
     from posttrain.stages.graph import Stage
-    from posttrain.stages.runner import Loaded
+    from posttrain.stages.session import Loaded
 
 MARK = "POSTTRAIN_SLURM_JOB"  # set by the job scripts to the number of their job
 FOLDER = ".slurm"  # in the output folder: the jobs' logs, and which jobs there are
@@ -203,7 +203,8 @@ def job(loaded: Loaded, stage: Stage, slurm: Slurm, *, force: bool = False) -> J
 def _needs_gpus(stage: Stage, recipe: Recipe) -> bool:
     models = (recipe.teacher, recipe.judge)
     runs_here = recipe.reward is not None or any(model is not None and model.engine == "local" for model in models)
-    return stage.trains or (stage.name == "generate" and runs_here)
+    measures = stage.name in ("quantize", "eval", "release")  # in one process, which takes all devices of its node
+    return stage.trains or measures or (stage.name == "generate" and runs_here)
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

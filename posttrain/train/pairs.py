@@ -125,7 +125,7 @@ def dense_mask(parts: torch.Tensor) -> torch.Tensor:
     import torch
 
     places = torch.arange(parts.shape[1], device=parts.device)
-    return sees(parts[0], places[:, None], places[None, :])[None, None]  # type: ignore[no-any-return]
+    return sees(parts[0], places[:, None], places[None, :])[None, None]
 
 
 @dataclass(frozen=True)

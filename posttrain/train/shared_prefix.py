@@ -98,7 +98,7 @@ def problem_of(model: Any, max_length: int) -> str | None:
         return f"{name} runs attention as {attention}, which takes no mask of pairs; {_TAKES_MASK[0]} does"
     if getattr(inner, "_is_stateful", False):
         return f"{name} carries a state from token to token"
-    if getattr(config, "output_router_logits", None) is not None and getattr(config, "router_aux_loss_coef", 0.0):
+    if hasattr(config, "output_router_logits") and getattr(config, "router_aux_loss_coef", None):
         return f"{name} balances its experts over all tokens of a batch, and these would be others"
     window = _window(config)
     if window is not None and window < max_length:

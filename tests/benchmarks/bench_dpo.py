@@ -133,7 +133,7 @@ def trls(recipe: Recipe, model: Any, tokenizer: Any, pairs: Any, folder: Path) -
     )
     os.environ["TQDM_DISABLE"] = "1"
 
-    class Prepared(DPOTrainer):  # type: ignore[misc]
+    class Prepared(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset  # it is token ids already
 

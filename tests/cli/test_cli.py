@@ -24,6 +24,7 @@ COMMANDS = (
     "ref-logps",
     "dpo",
     "quantize",
+    "eval",
     "plan",
     "check",
     "show",
@@ -149,6 +150,8 @@ def test_plan_says_what_a_run_would_do(capsys: Capture, here: Path) -> None:
         ["sft", "build", "outputs/tiny/sft"],
         ["ref-logps", "build", "outputs/tiny/ref_logps"],
         ["dpo", "build", "outputs/tiny/instruct"],
+        ["eval", "build", "outputs/tiny/eval"],
+        ["release", "build", "outputs/tiny/release"],
     ]
     assert list(here.iterdir()) == [], "plan writes nothing"
 

@@ -30,6 +30,7 @@ MINIATURE = (
     "data.validation.fraction=0.15",
     "sft.max_steps=3",
     "dpo.max_steps=2",
+    "eval=null",
     "release=null",
 )
 

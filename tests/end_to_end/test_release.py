@@ -55,4 +55,4 @@ def test_two_clones_release_the_same_bytes_and_a_release_can_be_built_again(tmp_
 
     rebuilt = posttrain(clones[1], "run", "--verify-rebuild", str(one / "instruct"))
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
-    assert rebuilt.stdout.splitlines()[-1] == "they are equal in every byte"
+    assert rebuilt.stdout.splitlines()[-1] == "what was built again is equal in every byte"

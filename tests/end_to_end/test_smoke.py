@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from posttrain.cli import main
-from posttrain.recipe import builtin_recipes
+from posttrain.recipe import builtin_recipes, load
 from tests.helpers import ROOT, environment
 
 pytest.importorskip("heliport")
@@ -19,6 +19,8 @@ pytest.importorskip("heliport")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name, _, _ in builtin_recipes()))
 def test_a_recipe_runs_whole(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if load(name).recipe.quantize is not None:
+        pytest.importorskip("gptqmodel")
     assert main(["run", name, "--smoke", "output_dir=out"]) == 0, capsys.readouterr().err
     capsys.readouterr()
     assert main(["run", name, "--smoke", "output_dir=out"]) == 0

@@ -238,9 +238,53 @@ dpo:
   loss_type: [sigmoid, bco_pair]
   label_smoothing: 0.1
   reference: precomputed
+  shared_prefix: "off"
+  tokens_per_row: 2048
   lora: ${sft.lora}
   trainer:
     use_weighting: true
+eval:
+  models: [base, sft, instruct]
+  dtype: bfloat16
+  batch_size: 2
+  resamples: 200
+  baselines:
+    - {name: rival, path: org/rival, revision: main}
+  tasks:
+    - {task: ifeval, name: followed, language: fi, path: prompts.jsonl, max_samples: 5, max_tokens: 100, models: [sft]}
+    - {task: hellaswag, fewshot_path: examples.jsonl, num_fewshot: 3, chat: true}
+    - {task: flores, source: fi, target: en, split: dev}
+    - {task: perplexity, path: held-out.jsonl, column: text, max_length: 512}
+    - {task: mt-bench, against: base}
+    - {task: instruct, max_tokens: 50}
+quantize:
+  variants:
+    - {bits: 3, group_size: 32, desc_act: false, damp_percent: 0.05, sym: false}
+    - {bits: 8, group_size: -1}
+  calibration: {path: text/a.txt, name: texts, samples: 16, length: 256}
+  heldout: {path: more.jsonl, revision: main, config: null, split: test, column: text, samples: 8, length: 256}
+  of: sft
+  default: gptq-8bit--1g-actorder_True
+  backends: [auto, torch, marlin]
+  system: Be brief.
+  device: cpu
+  compute_dtype: bfloat16
+  batch_size: 2
+  threads: 4
+release:
+  name: Full
+  org: lab
+  checkpoints: [sft, instruct]
+  base_model: org/full
+  license: llama3.1
+  license_reason: it is said why
+  license_files: [LICENSE.txt]
+  description: A model.
+  limitations: [It knows little.]
+  prompt: Who is there?
+  max_new_tokens: 16
+  signing: {method: key, key: key.pem, password_env: KEY_PASSWORD, later: false}
+  public_words: [lumi]
 launch:
   num_processes: 2
   cpu: true

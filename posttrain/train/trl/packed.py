@@ -56,6 +56,8 @@ class PackedTrainer(BuildTrainer):
     packs: PairCollator | None = None
     budget = 0
     _weight = 1.0
+    _metrics: dict[str, dict[str, list[float]]]  # TRL's, as is the next
+    _total_train_tokens: int
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         if self.packs is None:
@@ -136,15 +138,15 @@ class PackedTrainer(BuildTrainer):
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         if PARTS not in inputs or not self.model.training:  # type: ignore[attr-defined]
             return super()._compute_loss(model, inputs, return_outputs)  # type: ignore[misc]
-        figures = self._metrics["train"]  # type: ignore[attr-defined,has-type]
-        self._metrics["train"] = found = defaultdict(list)  # type: ignore[attr-defined]
-        tokens = self._total_train_tokens  # type: ignore[attr-defined,has-type]
+        figures, tokens = self._metrics["train"], self._total_train_tokens
+        found: dict[str, list[float]] = defaultdict(list)
+        self._metrics["train"] = found
         try:
             with _of_this_process(self.accelerator):  # type: ignore[attr-defined]
                 loss = super()._compute_loss(model, inputs, return_outputs)  # type: ignore[misc]
         finally:
-            self._metrics["train"] = figures  # type: ignore[attr-defined]
-        added, self._total_train_tokens = self._total_train_tokens - tokens, tokens  # type: ignore[attr-defined]
+            self._metrics["train"] = figures
+        added, self._total_train_tokens = self._total_train_tokens - tokens, tokens
         self._open_figures[_TOTAL_TOKENS] += torch.tensor([float(added), 1.0], dtype=torch.float64)
         chosen, rejected = inputs["completion_mask"][:, 1:].sum(1).chunk(2)
         weights = {
@@ -173,10 +175,10 @@ class PackedTrainer(BuildTrainer):
         sums = torch.stack([self._open_figures[name] for name in names]).to(accelerator.device)
         for name, (total, weight) in zip(names, accelerator.reduce(sums, reduction="sum").tolist(), strict=True):
             if name == _TOTAL_TOKENS:
-                self._total_train_tokens += int(total)  # type: ignore[attr-defined]
-                self._metrics["train"][name] = [self._total_train_tokens]  # type: ignore[attr-defined]
+                self._total_train_tokens += int(total)
+                self._metrics["train"][name] = [self._total_train_tokens]
             else:
-                self._metrics["train"][name].append(total / weight if weight else 0.0)  # type: ignore[attr-defined]
+                self._metrics["train"][name].append(total / weight if weight else 0.0)
         self._open_figures.clear()
 
 

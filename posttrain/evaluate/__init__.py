@@ -1,0 +1,1 @@
+"""How good a model is: tasks, judges, and tables of any number of checkpoints."""
