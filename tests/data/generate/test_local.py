@@ -373,7 +373,8 @@ asyncio.run(main())
         [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr.rstrip().endswith("KeyboardInterrupt"), done.stderr
-    assert done.returncode == -signal.SIGINT
+    # 1 where a package that transformers imports has put its own hook in the place of Python's.
+    assert done.returncode in (-signal.SIGINT, 1)
 
 
 def test_a_batch_is_of_one_group_and_of_similar_sizes() -> None:
