@@ -64,6 +64,8 @@ def model_files(folder: Path, trust_remote_code: bool) -> list[str]:
     names, problems = [], []
     for name in release_files(folder):
         path = folder / name
+        if any(fnmatchcase(name, pattern) for pattern in LEFT_BEHIND):
+            continue
         if name.endswith(".py") and trust_remote_code:
             names.append(name)
         elif is_model_file(name):
@@ -73,7 +75,7 @@ def model_files(folder: Path, trust_remote_code: bool) -> list[str]:
                 problems.append(problem)
             elif path.is_symlink():
                 problems.append(f"{name}: is a link, and a release holds files of its own; copy the file here")
-        elif not any(fnmatchcase(name, pattern) for pattern in LEFT_BEHIND):
+        else:
             problems.append(unexpected(name))
     if CONFIG not in names:
         problems.append(f"there is no {CONFIG} in it, so it is no model that transformers loads")

@@ -132,8 +132,7 @@ def test_two_processes_cut_off_end_well_and_go_on_to_the_same_weights(here: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("stage", ["cpt", "sft", "dpo"])
+@pytest.mark.parametrize(("stage", "processes"), [("sft", 1), ("dpo", 2)])
 def test_sigterm_before_the_first_step_is_said(here: Path, recipe: Make, stage: str, processes: int) -> None:
     recipe(stage)
     command = [sys.executable, "-m", "posttrain", stage, f"{stage}.yaml", "output_dir=cut"]

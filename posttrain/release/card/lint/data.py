@@ -49,6 +49,8 @@ def _licences(cell: str, name: str, sets: Mapping[str, Any]) -> str | None:
     """Return what a cell names as a licence and no source of this name has, or None."""
     sources = [source for part in sets.values() for source in part["sources"] if one_line(source["name"]) == name]
     known = {one_line("not stated" if id == UNSTATED else id) for source in sources for id in source["licenses"]}
+    if not known and cell == NOT_MEASURED:  # a source of which no row was taken
+        return None
     written = re.sub(r" \([<>]?[\d.]+%\)", "", cell)
     for id in sorted(known, key=len, reverse=True):
         written = written.replace(id, "")
