@@ -10,10 +10,13 @@ from tests.benchmarks.measure_memory import CASES, measure, planned
 
 BOUND = 0.10
 
+# One of each kind; the script measures all.
+SOME = ("sft", "checkpointing", "autocast", "lora", "nf4-checkpointing", "dpo-precomputed")
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads and resets /proc/self/status")
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", SOME)
 def test_peak_memory_is_within_a_tenth_of_measured(name: str) -> None:
     growth, memory = measure(name)["growth"], planned(CASES[name])
     assert abs(memory.total / growth - 1) < BOUND, (name, growth, memory)

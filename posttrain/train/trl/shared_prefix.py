@@ -7,21 +7,20 @@ that TRL does with it stays as it is.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from posttrain.train.dataset import IGNORED
 from posttrain.train.pairs import IDS, KEYS, NOTHING, PARTS, POSITIONS, TARGETS, dense_mask, lay_out, sees
 from posttrain.train.shared_prefix import FLEX
+from posttrain.train.trl.head import scored_positions_only
 
 # FlexAttention is compiled for each length; this many tokens apart, few lengths occur.
 FLEX_MULTIPLE = 512
@@ -80,7 +79,7 @@ def _score_row(fused: Any, row: dict[str, torch.Tensor], kwargs: dict[str, Any],
     targets = row[TARGETS]
     scored = targets != NOTHING
     successors = labels.reshape(-1)[targets.clamp(min=0)].masked_fill(~scored, IGNORED)
-    with _scored_positions_only():
+    with scored_positions_only():
         outputs = fused(
             input_ids=row[IDS],
             position_ids=row[POSITIONS],
@@ -96,17 +95,6 @@ def _score_row(fused: Any, row: dict[str, torch.Tensor], kwargs: dict[str, Any],
         return values.new_zeros(labels.numel()).index_put((places,), values[scored]).view(labels.shape)
 
     return replace(outputs, **{field.name: padded(getattr(outputs, field.name)) for field in fields(outputs)})
-
-
-@contextlib.contextmanager
-def _scored_positions_only() -> Iterator[None]:
-    """Have TRL put only the positions with a label through the LM head, as it does on GPUs, on any device."""
-    on_gpu = utils._use_triton
-    utils._use_triton = lambda device: True
-    try:
-        yield
-    finally:
-        utils._use_triton = on_gpu
 
 
 def _block_mask(parts: torch.Tensor) -> Any:

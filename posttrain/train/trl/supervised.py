@@ -16,6 +16,7 @@ from posttrain.train.dataset import IGNORED
 from posttrain.train.scoring import score_tokens
 from posttrain.train.trl.arguments import common_arguments, one_device
 from posttrain.train.trl.base import BuildTrainer
+from posttrain.train.trl.head import scored_positions_only
 
 
 class SupervisedTrainer(BuildTrainer, SFTTrainer):
@@ -38,7 +39,8 @@ class SupervisedTrainer(BuildTrainer, SFTTrainer):
         """
         if not self._plain or return_outputs or num_items_in_batch is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        with scored_positions_only():
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
         # The count is of all processes, and DDP takes the mean of their gradients.
         return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
