@@ -40,7 +40,9 @@ def quantise(job: Job) -> dict[str, Any]:
     """Make a variant and save it; return the number of torch's threads and of the layers quantised."""
     import torch
     from gptqmodel import GPTQModel, QuantizeConfig
+    from gptqmodel.looper import loop_processor
 
+    loop_processor._PROJECT_LOG_DIR = Path(job.scratch).with_name("logs")  # by default in the user's working folder
     config = QuantizeConfig(**job.variant, offload_to_disk_path=job.scratch)
     model = GPTQModel.load(
         job.source,
