@@ -28,6 +28,7 @@ _FILE_SUFFIXES = (
 )
 _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = _PACKAGE / "_assets"  # where the wheel puts recipes/ and data/, see pyproject.toml
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def asset_folder(room: str) -> Path:
@@ -90,3 +91,8 @@ def is_hub_id(written: str, *, bare: bool = False) -> bool:
     if len(names) > 2 or not all(_NAME.fullmatch(name) for name in names):
         return False
     return bare if len(names) == 1 else not Path(names[0]).exists()
+
+
+def pickled_weights(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that hold weights as pickles, which run code when they are read."""
+    return sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from posttrain.assets import is_hub_id
+from posttrain.assets import is_hub_id, pickled_weights
 from posttrain.errors import UserError
+from posttrain.train.model import is_adapter
 
 if TYPE_CHECKING:
     import re
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from posttrain.data.generate.encoding import Encoding
 
 Kind = Literal["base", "sft", "instruct", "variant", "baseline"]
-ADAPTER_CONFIG = "adapter_config.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ def problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
         elif not folder.is_dir():
             found.append(f"eval: {checkpoint.name}: {checkpoint.path} is a file; give the folder of a model")
         elif not any(folder.glob("*.safetensors")):
-            pickled = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+            pickled = pickled_weights(folder)
             holds = f"its weights as {pickled[0]}, a pickle, which can run any code" if pickled else "no weights"
             found.append(f"eval: {checkpoint.name}: {checkpoint.path} holds {holds}; give one with *.safetensors")
     return found
@@ -161,7 +160,7 @@ def _model(checkpoint: Checkpoint, dtype: str, device: Any, where: str) -> PreTr
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    adapted = (Path(checkpoint.path) / ADAPTER_CONFIG).is_file()
+    adapted = is_adapter(checkpoint.path)
     path = checkpoint.under if adapted else checkpoint.path
     if path is None:
         raise UserError(f"{where}: {checkpoint.path} is an adapter, and its base is not known; merge it first")

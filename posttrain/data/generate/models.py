@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posttrain.assets import is_hub_id
+from posttrain.assets import is_hub_id, pickled_weights
 from posttrain.errors import UserError
 from posttrain.recipe.schema_generate import RewardModel, Teacher
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LOADING = threading.Lock()  # torch's default dtype, which loading changes for a while, is the whole process's
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def load_tokenizer(teacher: Teacher, key: str = "teacher") -> PreTrainedTokenizerBase:
@@ -127,7 +126,7 @@ def _check_folder(path: str, key: str, advice: str) -> None:
 def _check_safetensors(folder: Path, key: str) -> None:
     if any(folder.glob("*.safetensors")):
         return
-    pickled = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickled = pickled_weights(folder)
     if pickled:
         raise UserError(
             f"{key}: {folder} holds its weights as {pickled[0]}, a pickle, which can run any code as it is loaded; "

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
+from posttrain.assets import pickled_weights
 from posttrain.errors import UserError
+from posttrain.release.weights import read_header
+from posttrain.train.model import is_adapter
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
-ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
@@ -24,8 +25,6 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 _WANTED = ("*.safetensors", "*.safetensors.index.json", CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES)
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_HEADER = 100 << 20  # bytes; the format allows no longer header
 
 
 def fetch(key: str, name: str, revision: str | None, trust_remote_code: bool) -> Path:
@@ -71,13 +70,13 @@ def source_problems(folder: Path, key: str, trust_remote_code: bool) -> list[str
         trust_remote_code: What the recipe says in `model.trust_remote_code`.
     """
     config = read_json(folder / CONFIG)
-    if (folder / ADAPTER_CONFIG).is_file() and not config:
+    if is_adapter(folder) and not config:
         return [f"{key}: {folder.name} is an adapter, and quantisation needs a full model; merge it first (lora.merge)"]
     if not config:
         return [f"{key}: {folder.name} holds no model: there is no {CONFIG} in it"]
     found = []
     if not list(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        pickles = pickled_weights(folder)
         if pickles:
             found.append(
                 f"{key}: the weights of {folder.name} are pickles ({', '.join(pickles[:3])}), which run code when they "
@@ -100,28 +99,14 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a checkpoint by name, from the headers of its safetensors files.
 
     Raises:
-        UserError: A file is not in the safetensors format.
+        UserError: A file is not in the safetensors format, or not whole.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        for name, entry in _header(path).items():
+        for name, entry in read_header(path).items():
             if name != "__metadata__":
                 shapes[name] = tuple(entry["shape"])
     return shapes
-
-
-def _header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        content = file.read(length) if 0 < length <= _HEADER else b""
-    try:
-        header = json.loads(content)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict):
-        raise UserError(f"{path.name}: is not a safetensors file; fetch the checkpoint again")
-    return header
 
 
 def input_columns(shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
