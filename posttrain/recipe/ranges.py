@@ -228,6 +228,7 @@ RULES: dict[type, dict[str, Rule]] = {
             f"one of {', '.join(map(str, schema_quantize.GROUP_SIZES))}, -1 being no groups",
         ),
         "damp_percent": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1"),
+        "mse": Rule(lambda value: 0 <= value <= 10, "0, or a power of at most 10 such as 2.4"),
     },
     schema_quantize.TextSet: {
         **dict.fromkeys(("path", "name", "config", "split", "column"), _TEXT),

@@ -84,7 +84,7 @@ def quantize_problems(recipe: Recipe, world_size: int) -> list[str]:
     if not names:
         found.append("quantize.variants: is empty; give at least one, such as {bits: 4, group_size: 128}")
     found += [
-        f"quantize.variants: {name} is there more than once; damp_percent and sym are not in its name"
+        f"quantize.variants: {name} is there more than once; damp_percent, sym and mse are not in its name"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     if settings.default is not None and settings.default not in names:

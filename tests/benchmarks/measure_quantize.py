@@ -33,7 +33,7 @@ def recipe(arguments: argparse.Namespace) -> dict[str, object]:
             "calibration": {"path": str(arguments.rows), "samples": arguments.samples, "length": arguments.length},
             "heldout": {"samples": arguments.heldout, "length": arguments.length},
             "variants": [
-                {"bits": bits, "group_size": group, "sym": not arguments.asymmetric}
+                {"bits": bits, "group_size": group, "sym": not arguments.asymmetric, "mse": arguments.mse}
                 for bits, group in MATRIX[: arguments.variants]
             ],
         },
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--heldout", type=int, default=16)
     parser.add_argument("--asymmetric", action="store_true", help="sym: false for all variants")
+    parser.add_argument("--mse", type=float, default=0.0, help="search the range of each group")
     parser.add_argument("--variants", type=int, default=len(MATRIX), help="so many of the matrix")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

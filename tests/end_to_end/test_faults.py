@@ -43,8 +43,14 @@ def assert_same_weights(stage: str) -> None:
     assert all(one[name].equal(other[name]) for name in one)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["cpt", "sft", "dpo"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("cpt", marks=pytest.mark.slow),
+        pytest.param("sft", marks=pytest.mark.long),
+        pytest.param("dpo", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_five_random_moments_it_gets_to_the_same_weights(here: Path, recipe: Make, stage: str) -> None:
     recipe(stage)
     command = [stage, f"{stage}.yaml", "output_dir=cut"]
@@ -102,8 +108,13 @@ def test_a_small_disk_that_is_really_full(here: Path, recipe: Make) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("sft", marks=pytest.mark.long),
+        pytest.param("dpo", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_cut_off_end_well_and_go_on_to_the_same_weights(here: Path, recipe: Make, stage: str) -> None:
     recipe(stage)
     shutil.rmtree(Path("whole", FOLDERS[stage]))
@@ -131,8 +142,13 @@ def test_two_processes_cut_off_end_well_and_go_on_to_the_same_weights(here: Path
     assert_same_weights(stage)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("stage", "processes"), [("sft", 1), ("dpo", 2)])
+@pytest.mark.parametrize(
+    ("stage", "processes"),
+    [
+        pytest.param("sft", 1, marks=pytest.mark.slow),
+        pytest.param("dpo", 2, marks=pytest.mark.long),
+    ],
+)
 def test_sigterm_before_the_first_step_is_said(here: Path, recipe: Make, stage: str, processes: int) -> None:
     recipe(stage)
     command = [sys.executable, "-m", "posttrain", stage, f"{stage}.yaml", "output_dir=cut"]

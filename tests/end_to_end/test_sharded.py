@@ -108,9 +108,15 @@ def test_fsdp2_trains_the_other_stages(here: Path, checkpoint: Path, stage: str)
     assert_as_one_process(stage)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("merge", [True, False], ids=["merged", "adapter"])
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("stage", "merge"),
+    [
+        pytest.param("sft", True, marks=pytest.mark.slow, id="sft-merged"),
+        pytest.param("sft", False, marks=pytest.mark.long, id="sft-adapter"),
+        pytest.param("dpo", True, marks=pytest.mark.long, id="dpo-merged"),
+        pytest.param("dpo", False, marks=pytest.mark.slow, id="dpo-adapter"),
+    ],
+)
 def test_fsdp2_with_lora(here: Path, checkpoint: Path, stage: str, merge: bool) -> None:
     build(stage, here, checkpoint)
     lora = LORA.format(stage=stage, merge=str(merge).lower())
@@ -120,8 +126,13 @@ def test_fsdp2_with_lora(here: Path, checkpoint: Path, stage: str, merge: bool) 
     assert_as_one_process(stage, file="model.safetensors" if merge else "adapter_model.safetensors")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "lora",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="full"),
+        pytest.param(True, marks=pytest.mark.long, id="lora"),
+    ],
+)
 def test_fsdp2_goes_on_from_its_shards_to_the_last_bit(here: Path, checkpoint: Path, lora: bool) -> None:
     build("sft", here, checkpoint)
     overrides = [*FSDP, *([LORA.format(stage="sft", merge="true")] if lora else [])]

@@ -259,7 +259,7 @@ eval:
     - {task: instruct, max_tokens: 50}
 quantize:
   variants:
-    - {bits: 3, group_size: 32, desc_act: false, damp_percent: 0.05, sym: false}
+    - {bits: 3, group_size: 32, desc_act: false, damp_percent: 0.05, sym: false, mse: 2.4}
     - {bits: 8, group_size: -1}
   calibration: {path: text/a.txt, name: texts, samples: 16, length: 256}
   heldout: {path: more.jsonl, revision: main, config: null, split: test, column: text, samples: 8, length: 256}

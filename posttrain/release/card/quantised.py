@@ -23,6 +23,7 @@ HEAD = (
     "Group size",
     "Act order",
     "Damp",
+    "Range",
     "Calibration",
     "Length",
     "Size",
@@ -67,6 +68,12 @@ def describe(record: Values) -> str:
     return f"{record['bits']}-bit GPTQ, {grouped}, {order}"
 
 
+def weight_range(record: Values) -> str:
+    """Say how the range of a group of weights was chosen."""
+    shape = "symmetric" if record["sym"] else "asymmetric"
+    return f"{shape}, searched ({number(record['mse'])})" if record["mse"] else shape
+
+
 def _row(record: Values, own: Values) -> list[str]:
     name = code(record["name"])
     group = record["group_size"]
@@ -76,6 +83,7 @@ def _row(record: Values, own: Values) -> list[str]:
         "none" if group == -1 else str(group),
         "yes" if record["desc_act"] else "no",
         number(record["damp_percent"]),
+        weight_range(record),
         plain(record["calibration"]),
         number(record["length"]),
         size(record["bytes"]),

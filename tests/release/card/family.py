@@ -259,6 +259,8 @@ def variants() -> dict[str, Any]:
             "group_size": group,
             "desc_act": True,
             "damp_percent": 0.1,
+            "sym": bits == 8,
+            "mse": 2.4 if bits == 4 else 0.0,
             "calibration": "wikitext",
             "length": 2048,
             "bytes": size,

@@ -10,7 +10,7 @@ from posttrain.preflight.findings import Finding, error
 from posttrain.release.card.lint.facts import Facts
 from posttrain.release.card.lint.markdown import Card, Table, code_in, words
 from posttrain.release.card.lint.numbers import NUMBER, rounds_to
-from posttrain.release.card.quantised import HEAD, perplexity_of, working_backends
+from posttrain.release.card.quantised import HEAD, perplexity_of, weight_range, working_backends
 from posttrain.release.card.results import metric_label
 from posttrain.release.card.text import MINUS, NOT_MEASURED, language_name, number, one_line, size
 
@@ -74,6 +74,7 @@ def _expected(head: str, record: Mapping[str, Any]) -> str | None:
         "Group size": "none" if group == -1 else str(group),
         "Act order": "yes" if record["desc_act"] else "no",
         "Damp": number(record["damp_percent"]),
+        "Range": weight_range(record),
         "Calibration": one_line(record["calibration"]),
         "Length": number(record["length"]),
         "Size": size(record["bytes"]),
