@@ -33,7 +33,8 @@ class Release:
 
     `license` is the SPDX id of the released weights, or the hub's name of a licence such as `llama3.1`; by default what
     the card in the folder of the base model says. Its text is packaged for Apache-2.0 and is otherwise one of
-    `license_files`, which are copied as they are. `license_reason` says why it differs from the base's.
+    `license_files`, which are copied as they are: paths, or `hf://OWNER/NAME/FILE` (`hf://OWNER/NAME@REVISION/FILE`)
+    for a file in a repository of the hub. `license_reason` says why it differs from the base's.
 
     `base_model` is the hub id of what `model.base` is a copy of, where that is a folder.
 

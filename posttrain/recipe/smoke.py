@@ -19,6 +19,7 @@ from posttrain.recipe.schema_data import Decontamination, EvalSet
 from posttrain.recipe.schema_generate import MagpieRollout, Rate, Respond, RewardModel, Rollout, Teacher, Translate
 from posttrain.recipe.schema_quantize import Quantize, TextSet
 from posttrain.recipe.smoke_evaluate import few_samples
+from posttrain.release.licence_text import is_on_hub
 
 FLAG = "--smoke"
 FOLDER = "smoke-model"  # in the output folder: the tiny model and its tokenizer
@@ -184,6 +185,14 @@ def _release(recipe: Recipe, notes: list[str]) -> Release | None:
     checkpoints = section.checkpoints
     if checkpoints is not None and recipe.quantize is not None:  # a smaller model's variants have other names
         checkpoints = [name for name in checkpoints if not name.startswith("gptq-")] or None
+    if fetched := [written for written in section.license_files if is_on_hub(written)]:
+        notes.append(f"release.license: Apache-2.0 in place of {section.license}, whose text is on the hub")
+        section = replace(
+            section,
+            license="Apache-2.0",
+            license_reason=section.license_reason or "a smoke run publishes nothing",
+            license_files=[written for written in section.license_files if written not in fetched],
+        )
     base = section.base_model or recipe.model.base
     named = base if base is not None and is_hub_id(base, bare=True) else "smoke/model"
     return replace(

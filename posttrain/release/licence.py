@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from posttrain.assets import asset_folder, is_hub_id, locate
 from posttrain.data.licences import licence
 from posttrain.errors import UserError
+from posttrain.release.licence_text import text_file
 from posttrain.release.limits import TEXT, read_text, size_problem
 
 if TYPE_CHECKING:
@@ -132,7 +134,7 @@ def terms(recipe: Recipe) -> Terms:
             f"release.license: under which licence are the weights published? {where}; give an SPDX id such as "
             "Apache-2.0, or the hub's name, such as llama3.1"
         )
-    given = tuple(Path(locate(written)).expanduser() for written in release.license_files)
+    given = _given(release.license_files)
     packaged = asset_folder("data") / _PACKAGED / f"{licence(id).id}.txt"
     found = Terms(
         id=id,
@@ -144,6 +146,18 @@ def terms(recipe: Recipe) -> Terms:
     if problems := _problems(found):
         raise UserError(problems)
     return found
+
+
+def _given(license_files: Sequence[str]) -> tuple[Path, ...]:
+    found, problems = [], []
+    for written in license_files:
+        try:
+            found.append(text_file(written))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return tuple(found)
 
 
 def _problems(found: Terms) -> list[str]:

@@ -45,11 +45,13 @@ def release_part(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def release_files(recipe: Recipe) -> list[External]:
     """Return the texts of licences, and the card of a base model in a folder, which states its licence."""
     from posttrain.release.licence import base_folder
+    from posttrain.release.licence_text import is_on_hub
 
     assert recipe.release is not None
     found = []
     for index, written in enumerate(recipe.release.license_files):
-        found.append(External(f"release.license_files.{index}", written, Path(locate(written)).expanduser()))
+        place = None if is_on_hub(written) else Path(locate(written)).expanduser()
+        found.append(External(f"release.license_files.{index}", written, place))
     folder = base_folder(recipe)
     if folder is not None and (folder / "README.md").is_file():
         found.append(External("model.base/README.md", f"{recipe.model.base}/README.md", folder / "README.md"))

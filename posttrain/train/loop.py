@@ -81,10 +81,19 @@ def checkpoint_record(context: Context) -> dict[str, Any]:
     return {"parts": context.parts, "world_size": context.world_size, "sharding": requested()}
 
 
+_CHATTY = (
+    "bitsandbytes.backends.cpu.ops",
+    "torch.utils._pytree",
+    "torchao",
+    "transformers.trainer",
+    "transformers.trainer_utils",
+)
 _NO_NEWS = (
     "kernels-community",  # a kernel package that bitsandbytes can do without
     "missing keys in the checkpoint model loaded: ['lm_head.weight']",  # it is tied to the embedding, which is there
     "new PAD/BOS/EOS tokens that differ from the model config",  # that is what `equip` is for
+    "torchao/_C",  # kernels for other machines, which torchao, brought by GPTQModel, tries to load
+    "is an Enum subclass and is now natively supported",  # torchao to torch, about itself
     "mtime may not be reliable",  # checkpoints are ordered by their step then, as they should be
 )
 
@@ -95,7 +104,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def quiet_libraries() -> None:
     """Turn off the bars and hints of the libraries that would break into the stage's own output."""
-    for name in ("bitsandbytes.backends.cpu.ops", "transformers.trainer", "transformers.trainer_utils"):
+    for name in _CHATTY:
         logging.getLogger(name).addFilter(_is_news)
     # transformers has renamed a field that TRL 1.16 still sets
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)

@@ -169,6 +169,39 @@ def test_a_file_that_is_no_licence_is_not_published(tmp_path: Path) -> None:
         terms(of_licence(license="Apache-2.0", license_files=[str(tmp_path / "id_rsa")]))
 
 
+def test_the_text_of_a_licence_may_be_in_a_repository_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("posttrain.planning.hub.unreachable", lambda: "no network here")
+    where, name = "hf://meta-llama/Llama-3.1-8B", "LICENSE"
+    with pytest.raises(UserError) as refused:
+        terms(of_licence(license="llama3.1", license_files=[f"{where}/{name}", f"{where}/USE_POLICY.md"]))
+    assert [problem.partition(";")[0] for problem in refused.value.problems] == [
+        f"release.license_files: {where}/{name} cannot be fetched (no network here)",
+        f"release.license_files: {where}/USE_POLICY.md cannot be fetched (no network here)",
+    ]
+    cached = tmp_path / "models--meta-llama--Llama-3.1-8B"
+    blob, snapshot = cached / "blobs" / "0a1b", cached / "snapshots" / ("c" * 40)
+    for folder in (blob.parent, snapshot, cached / "refs", tmp_path / "out"):
+        folder.mkdir(parents=True)
+    (cached / "refs" / "main").write_text("c" * 40, encoding="utf-8")
+    blob.write_text("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\n", encoding="utf-8")
+    (snapshot / name).symlink_to(blob)
+    for written in (f"{where}/{name}", f"{where}@{'c' * 40}/{name}"):
+        found = terms(of_licence(license="llama3.1", license_files=[written]))
+        assert found.files == (name, "NOTICE")
+    found.write(tmp_path / "out")
+    assert not (tmp_path / "out" / name).is_symlink()
+    assert (tmp_path / "out" / name).read_bytes() == blob.read_bytes()
+
+
+@pytest.mark.parametrize("written", ["hf://LICENSE", "hf://a/b", "hf://a/b/../../etc/LICENSE", "hf://a/b@x@y/LICENSE"])
+def test_what_names_no_file_on_the_hub(written: str) -> None:
+    with pytest.raises(UserError, match="names no file on the hub; write hf://OWNER/NAME/FILE"):
+        terms(of_licence(license="llama3.1", license_files=[written]))
+
+
 def test_a_card_of_a_gigabyte_beside_the_base_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "README.md").open("wb") as file:
         file.truncate(1_000_000_000)
