@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from posttrain.preflight.findings import Finding, error, note, warning
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from posttrain.planning.model import Shape
     from posttrain.preflight.subject import Subject
     from posttrain.recipe.schema import Recipe, Training
+    from posttrain.recipe.schema_quantize import Variant
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GB = 1e9
+_AFTER = ("quantize", "release")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -26,38 +28,44 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not os.access(place, os.W_OK):
         yield error(f"output_dir: {place} cannot be written to; choose another output_dir=...")
     todo = subject.training(to_do=True)
+    after = [name for name in _AFTER if getattr(subject.recipe, name) is not None and subject.complete(name) is None]
     shape = subject.shape
     free = shutil.disk_usage(place).free
-    if not todo:
+    if not todo and not after:
         return
     if shape is None:
         yield note(
             f"disk: the sizes of the model are not known, so the need was not estimated; {free / _GB:,.0f} GB are free"
         )
         return
-    most, stage = needed(subject.recipe, shape, todo)
+    most, stage = needed(subject.recipe, shape, todo, after)
     text = (
-        f"disk: about {most / _GB:,.1f} GB are needed at most (while {stage} trains) and {free / _GB:,.1f} GB are free "
+        f"disk: about {most / _GB:,.1f} GB are needed at most (in {stage}) and {free / _GB:,.1f} GB are free at {place}"
     )
-    text += f"at {place}"
     if most > free:
         # Devices that are named are elsewhere, and so perhaps is their disk.
         short = error if subject.hardware is None else warning
-        yield short(f"{text}; make room, choose another output_dir=..., or lower {stage}.save_total_limit")
+        yield short(f"{text}; make room, choose another output_dir=..., or {_lower(stage)}")
     else:
         yield note(text)
 
 
-def needed(recipe: Recipe, shape: Shape, todo: dict[str, Training]) -> tuple[int, str]:
+def _lower(stage: str) -> str:
+    settings = {"quantize": "list fewer variants in quantize.variants", "release": "set release.checkpoints"}
+    return settings.get(stage, f"lower {stage}.save_total_limit")
+
+
+def needed(recipe: Recipe, shape: Shape, todo: dict[str, Training], after: Collection[str] = ()) -> tuple[int, str]:
     """Return the most bytes on the disk at once, and in which stage.
 
-    A stage has `save_total_limit` checkpoints and, while the next is written, one more; they go when it is complete.
-    What it leaves stays: the whole model in the recipe's dtype, or an adapter, or both.
+    A training stage has `save_total_limit` checkpoints and, while the next is written, one more; they go when it is
+    complete. What it leaves stays: the whole model in the recipe's dtype, or an adapter, or both. A release is copies.
 
     Args:
         recipe: The recipe.
         shape: Of its model.
-        todo: The stages that are left, in order.
+        todo: The training stages that are left, in order.
+        after: Which of `quantize` and `release` are left.
     """
     finished, most, where = 0, 0, ""
     for name, section in todo.items():
@@ -66,6 +74,14 @@ def needed(recipe: Recipe, shape: Shape, todo: dict[str, Training]) -> tuple[int
         if during > most:
             most, where = during, name
         finished += final
+    variants = recipe.quantize.variants if recipe.quantize is not None else []
+    for name in after:
+        if name == "quantize":
+            finished += sum(variant_bytes(recipe, shape, variant) for variant in variants)
+        else:
+            finished += released_bytes(recipe, shape)
+        if finished > most:
+            most, where = finished, name
     return most, where
 
 
@@ -90,3 +106,25 @@ def final_bytes(recipe: Recipe, shape: Shape, section: Training) -> int:
         return whole
     adapter = shape.lora_parameters(lora) * _BYTES[recipe.model.trainable_dtype]
     return adapter + (whole if lora.merge else 0)
+
+
+def variant_bytes(recipe: Recipe, shape: Shape, variant: Variant) -> int:
+    """Return the bytes of a quantised variant: packed layers, with a scale of 16 bits and a zero point for each group.
+
+    The embeddings and the LM head stay in the recipe's dtype, and so do the norms, which are too few to matter.
+    """
+    embeddings = shape.vocab * shape.hidden * (1 if shape.tied else 2)
+    groups = (16 + variant.bits) / variant.group_size if variant.group_size > 0 else 0.0
+    packed = (shape.parameters.total - embeddings) * (variant.bits + groups) / 8
+    return int(packed) + embeddings * _BYTES[recipe.model.dtype]
+
+
+def released_bytes(recipe: Recipe, shape: Shape) -> int:
+    """Return the bytes of the model files that a release copies."""
+    from posttrain.release.checkpoints import planned, wanted_variants
+
+    asked = recipe.release.checkpoints if recipe.release is not None else None
+    variants = recipe.quantize.variants if recipe.quantize is not None else []
+    names = [name for name in wanted_variants(recipe) if asked is None or name in asked]
+    whole = len(planned(recipe)) * shape.parameters.total * _BYTES[recipe.model.dtype]
+    return whole + sum(variant_bytes(recipe, shape, each) for each in variants if each.name in names)

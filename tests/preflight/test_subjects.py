@@ -9,6 +9,7 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from posttrain.preflight.findings import Finding
 from posttrain.recipe import load
 from posttrain.recipe.schema import Lora, Recipe, Sft
 from posttrain.recipe.schema_generate import Teacher
+from posttrain.recipe.schema_quantize import Quantize, Variant
 from tests.preflight.conftest import Examine, one, texts, written
 
 Capture = pytest.CaptureFixture[str]
@@ -329,6 +331,15 @@ def test_bytes_on_disk_are_those_of_a_checkpoint() -> None:
     assert disk.final_bytes(recipe, sizes, recipe.sft) == pytest.approx(2 * 70.55e9, rel=1e-3)
     most, where = disk.needed(recipe, sizes, {"sft": recipe.sft})
     assert (most, where) == (3 * disk.checkpoint_bytes(recipe, sizes, recipe.sft), "sft")
+    final = disk.final_bytes(recipe, sizes, recipe.sft)
+    assert disk.needed(recipe, sizes, {}, ["release"]) == (2 * final, "release")
+    four = Variant(bits=4, group_size=128)
+    quantised = replace(recipe, quantize=Quantize(variants=[four]))
+    # 4 bits and a 128th of 20 for each weight of the layers; two matrices of 128,256 x 8,192 stay in bfloat16.
+    size = disk.variant_bytes(quantised, sizes, four)
+    assert size == pytest.approx((70.55e9 - 2.101e9) * (4 + 20 / 128) / 8 + 2 * 2.101e9, rel=1e-3)
+    assert disk.needed(quantised, sizes, {}, ["quantize"]) == (size, "quantize")
+    assert disk.needed(quantised, sizes, {}, ["quantize", "release"]) == (2 * size + 2 * final, "release")
     adapter = Sft(lora=Lora(merge=False), optim="paged_adamw_8bit")
     assert disk.checkpoint_bytes(recipe, sizes, adapter) == 6 * sizes.lora_parameters(Lora())
     assert disk.final_bytes(recipe, sizes, adapter) == 4 * sizes.lora_parameters(Lora())
