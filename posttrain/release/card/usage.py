@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from posttrain.errors import UserError
 from posttrain.release.card.inputs import CardInputs
 from posttrain.release.card.quantised import working_backends
 from posttrain.release.card.text import fenced
+from posttrain.release.environment import child_environment
 
 RECORD = "results/usage.json"  # says which code was run
 TIMEOUT = 3600.0  # seconds; a large model is read from a disk
@@ -24,7 +24,6 @@ _REPOSITORY = re.compile(r'^repository = "(?P<repository>[\w./-]+)"$', flags=re.
 _BRANCH = re.compile(r'^branch = "(?P<branch>[\w.-]+)"$', flags=re.MULTILINE)
 _WIDTH = 100  # columns of the card that a line of code fits into
 _COMMIT = "0" * 40  # a name of the folder in the hub's cache
-_OF_A_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH")
 
 
 def usage_code(inputs: CardInputs) -> str:
@@ -129,7 +128,8 @@ def run_usage(card_text: str, folder: Path, timeout: float = TIMEOUT) -> str:
         _cached(cache, repository["repository"], branch["branch"] if branch is not None else "main", folder)
         program.parent.mkdir()
         program.write_text(found + "\n", encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if name not in _OF_A_LAUNCH}
+        environment = child_environment()
+        environment.pop("PYTHONPATH", None)  # the code of a card has what is installed, and nothing of a clone
         environment |= {
             "HF_HOME": place,
             "HF_HUB_CACHE": str(cache),
@@ -137,7 +137,6 @@ def run_usage(card_text: str, folder: Path, timeout: float = TIMEOUT) -> str:
             "TRANSFORMERS_OFFLINE": "1",
         }
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-        environment.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # by its own reckoning it fails on two cores
         try:
             done = subprocess.run(
                 [sys.executable, str(program)],

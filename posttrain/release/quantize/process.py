@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from posttrain.release.environment import child_environment
+
 _PACKAGE_PARENT = Path(__file__).resolve().parents[3]
-_LEAST_WORKERS = 2  # GPTQModel asks for two loaders, and by default allows one on a machine of two cores
-# What accelerate and torch tell the processes of a launch; a job is none of them.
-_OF_A_LAUNCH = ("ACCELERATE_", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_", "RANK", "TORCHELASTIC_", "WORLD_SIZE")
 _PATIENCE = 10  # seconds that a job has to end when it is told to
 _SHOWN = 300  # characters of a reason
 
@@ -69,10 +68,7 @@ class Worker:
         return self.work / f"{name}.log"
 
     def _environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCH)}
-        workers = environment.get("GPTQMODEL_CPU_WORKERS", "")
-        if not workers.isdigit() or int(workers) < _LEAST_WORKERS:
-            environment["GPTQMODEL_CPU_WORKERS"] = str(_LEAST_WORKERS)
+        environment = child_environment()
         if not self._online:
             environment["HF_HUB_OFFLINE"] = "1"
         if self._device == "cpu":
