@@ -81,7 +81,10 @@ def _escaped(value: Any, real: Any) -> Any:
 
 
 def secrets_of(recipe: Recipe, resolved: Mapping[str, Any]) -> list[str]:
-    """Return the values that came from the environment and are masked: what must be in no file."""
+    """Return the values that came from the environment and are masked: what must be in no file.
+
+    The default of an interpolation is not among them: it stands in the recipe.
+    """
     found: list[str] = []
 
     def visit(real: Any, masked: Any) -> None:
@@ -91,7 +94,7 @@ def secrets_of(recipe: Recipe, resolved: Mapping[str, Any]) -> list[str]:
         elif isinstance(real, (list, tuple)) and isinstance(masked, (list, tuple)):
             for child, other in zip(real, masked, strict=True):
                 visit(child, other)
-        elif real != masked and isinstance(real, str):
+        elif real != masked and isinstance(real, str) and real not in str(masked):
             found.append(real)
 
     visit(dataclasses.asdict(recipe), resolved)

@@ -236,6 +236,15 @@ def test_the_recipe_of_a_release_has_no_place_and_no_secret(tmp_path: Path, monk
     assert back.model.base == ".../base"
 
 
+def test_the_default_of_a_variable_is_no_secret_and_its_value_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEACHER_URL", raising=False)
+    loaded = load("8b")
+    assert secrets_of(loaded.recipe, loaded.resolved()) == []
+    monkeypatch.setenv("TEACHER_URL", "http://nid00123:8000/v1")
+    loaded = load("8b")
+    assert secrets_of(loaded.recipe, loaded.resolved()) == ["http://nid00123:8000/v1"]
+
+
 def test_the_parts_of_a_manifest() -> None:
     manifest: dict[str, Any] = {
         "code": {"commit": "1"},
