@@ -198,11 +198,16 @@ def _model(checkpoint: Checkpoint, dtype: str, device: Any, where: str) -> PreTr
 
 
 def _gptq(folder: Path) -> Any:
-    """Ask for GPTQModel's torch kernel, which reads every variant."""
+    """Ask for GPTQModel's torch kernel, which reads every variant, and for errors alone of what it has to tell."""
+    import importlib.util
     import json
 
     from transformers import GPTQConfig
 
+    if importlib.util.find_spec("logbar") is not None:
+        from logbar import LogBar
+
+        LogBar.shared().setLevel("ERROR")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"]
     return GPTQConfig(**{key: settings[key] for key in ("bits", "group_size", "desc_act")}, backend="torch")
 

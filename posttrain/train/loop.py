@@ -85,10 +85,14 @@ _CHATTY = (
     "bitsandbytes.backends.cpu.ops",
     "torch.utils._pytree",
     "torchao",
+    "transformers.modeling_utils",
     "transformers.trainer",
     "transformers.trainer_utils",
+    "transformers.utils.quantization_config",
 )
 _NO_NEWS = (
+    "`act_group_aware` has been auto-disabled",  # as a variant with act order has it
+    "`loss_type=None` was set in the config",  # by transformers itself, in what GPTQModel saves
     "kernels-community",  # a kernel package that bitsandbytes can do without
     "missing keys in the checkpoint model loaded: ['lm_head.weight']",  # it is tied to the embedding, which is there
     "new PAD/BOS/EOS tokens that differ from the model config",  # that is what `equip` is for
@@ -110,6 +114,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
     # an adapter records its base as the recipe names it, where PEFT looks for a vocabulary that nobody changes
     warnings.filterwarnings("ignore", message="Could not find a config file in", category=UserWarning)
+    # the torch kernel is asked for on purpose; all else is as the checkpoint says
+    warnings.filterwarnings("ignore", message="You passed `quantization_config` or equivalent", category=UserWarning)
     import datasets
     import transformers
 
