@@ -123,7 +123,12 @@ def _summary(inputs: CardInputs) -> str:
 
 
 def _link(repository: str | None, otherwise: str) -> str:
-    return f"[{plain(title_of(repository))}]({HUB}/{repository})" if repository else otherwise
+    return _linked(title_of(repository), repository) if repository else otherwise
+
+
+def _linked(name: str, repository: str, at: str = "") -> str:
+    """Link to a repository; one whose owner the recipe does not name yet leads nowhere, so that is only named."""
+    return f"[{plain(name)}]({HUB}/{repository}{at})" if "/" in repository else plain(name)
 
 
 def _facts(inputs: CardInputs, licence: dict[str, Any]) -> list[tuple[str, str]]:
@@ -171,7 +176,7 @@ def _member(member: Sibling) -> str:
     branch = branch_of(member.revision)
     at = f"/tree/{branch}" if branch else ""
     name = member.name if member.kind == "variant" else title_of(member.repository)
-    return f"[{plain(name)}]({HUB}/{member.repository}{at})"
+    return _linked(name, member.repository, at)
 
 
 def _about(inputs: CardInputs, member: Sibling) -> str:

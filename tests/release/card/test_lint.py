@@ -27,6 +27,7 @@ from posttrain.recipe.schema_data import (
     VendorFilter,
 )
 from posttrain.release.card import CardLicense, lint_card
+from posttrain.release.card.inputs import Sibling
 from posttrain.release.card.lint import check
 from tests.release.card.family import (
     BASE,
@@ -66,6 +67,24 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 @pytest.mark.parametrize("name", [member.name for member in FAMILY])
 def test_a_good_card_has_no_findings(good: dict[str, Path], name: str) -> None:
     assert lint_card(good[name]) == []
+
+
+@pytest.mark.parametrize("name", [member.name for member in FAMILY])
+def test_a_family_whose_owner_is_not_named_yet_is_not_linked(name: str, tmp_path: Path) -> None:
+    def unowned(member: Sibling) -> Sibling:
+        return replace(member, repository=member.repository.rpartition("/")[2])
+
+    made = inputs(name)
+    made = replace(
+        made,
+        repository=made.repository.rpartition("/")[2],
+        siblings=[unowned(sibling) for sibling in made.siblings],
+    )
+    folder = write_folder(made, tmp_path / name)
+    assert lint_card(folder) == []
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Llama-Example-8B-Instruct" in card
+    assert "huggingface.co/Llama-Example" not in card
 
 
 def test_every_step_of_the_data_in_words_has_no_findings(tmp_path: Path) -> None:
