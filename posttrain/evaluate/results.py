@@ -125,7 +125,7 @@ def notes_on(model: str, task: str, answers: Sequence[Answer]) -> list[str]:
             what = f"not asked: {reason}" if REFUSED in _reasons(answer) else f"answered all the same: {reason}"
             noted[what] = noted.get(what, 0) + 1
     if cut := sum(LENGTH in _reasons(answer) for answer in answers):
-        noted["cut off at the most tokens"] = cut
+        noted["cut off by the limit on tokens"] = cut
     return [f"{model}, {task}: {count} of {len(answers)} {reason}" for reason, count in noted.items()]
 
 

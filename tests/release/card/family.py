@@ -237,7 +237,7 @@ def results() -> dict[str, Any]:
             _comparison("ifeval-en", metric, "sft", "base", 30.1295, [25.5, 34.75], 0.002),
             _comparison("ifeval-en", metric, DEFAULT, "instruct", -1.4788, [-4.0, 1.25], 0.26),
         ],
-        "notes": ["instruct, ifeval-fi: 3 of 100 cut off at the most tokens"],
+        "notes": ["instruct, ifeval-fi: 3 of 100 cut off by the limit on tokens"],
     }
 
 

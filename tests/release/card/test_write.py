@@ -187,7 +187,7 @@ def test_who_judged_and_what_is_to_be_known_of_the_answers_is_said() -> None:
     text = section(write_card(inputs("instruct")), "Evaluation")
     assert "`mt-bench-fi` was judged by `meta-llama/Llama-3.3-70B-Instruct`" in text
     assert "`ifeval-fi` leaves out the prompts with `language:response_language`" in text
-    assert "Llama-Example-8B-Instruct, ifeval-fi: 3 of 100 cut off at the most tokens" in text
+    assert "Llama-Example-8B-Instruct, ifeval-fi: 3 of 100 cut off by the limit on tokens" in text
     assert "cut off" not in section(write_card(inputs("instruct", results={**results(), "notes": []})), "Evaluation")
 
 
