@@ -34,7 +34,8 @@ def recipe(arguments: argparse.Namespace) -> dict[str, object]:
             "heldout": {"samples": arguments.heldout, "length": arguments.length},
             "variants": [
                 {"bits": bits, "group_size": group, "sym": not arguments.asymmetric, "mse": arguments.mse}
-                for bits, group in MATRIX[: arguments.variants]
+                for bits, group in MATRIX
+                if bits in arguments.bits
             ],
         },
     }
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--heldout", type=int, default=16)
     parser.add_argument("--asymmetric", action="store_true", help="sym: false for all variants")
     parser.add_argument("--mse", type=float, default=0.0, help="search the range of each group")
-    parser.add_argument("--variants", type=int, default=len(MATRIX), help="so many of the matrix")
+    parser.add_argument("--bits", type=int, nargs="+", default=[4, 8], help="those of the matrix with so many bits")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     file = arguments.work / "recipe.yaml"
