@@ -49,6 +49,7 @@ def assert_as_one_process(output: Path, built: Path) -> None:
     assert not (output / ".ranks").exists()
 
 
+@pytest.mark.slow
 def test_run_starts_two_processes_and_gets_what_one_gets(built: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     arguments = ["run", "tiny", *MINIATURE, f"output_dir={output}", "launch.num_processes=2"]
