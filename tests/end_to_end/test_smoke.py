@@ -16,8 +16,17 @@ from tests.helpers import ROOT, environment
 pytest.importorskip("heliport")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(name for name, _, _ in builtin_recipes()))
+# What `8b` and `quantize-causallm-7b` run is in `70b` and in `tiny-quantized` and `quantize-poro-34b`.
+LIKE_OTHERS = ("8b", "quantize-causallm-7b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in LIKE_OTHERS else pytest.mark.slow)
+        for name in sorted(name for name, _, _ in builtin_recipes())
+    ],
+)
 def test_a_recipe_runs_whole(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if load(name).recipe.quantize is not None:
         pytest.importorskip("gptqmodel")
