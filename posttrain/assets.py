@@ -9,6 +9,7 @@ from typing import Any
 from posttrain.errors import UserError
 
 BUILTIN = "builtin:"
+HUB_FILE = "hf://"
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _FILE_SUFFIXES = (
@@ -91,6 +92,11 @@ def is_hub_id(written: str, *, bare: bool = False) -> bool:
     if len(names) > 2 or not all(_NAME.fullmatch(name) for name in names):
         return False
     return bare if len(names) == 1 else not Path(names[0]).exists()
+
+
+def is_hub_file(written: str) -> bool:
+    """Tell a file in a repository of the hub (`hf://OWNER/NAME/FILE`, `hf://OWNER/NAME@REVISION/FILE`) from a path."""
+    return written.startswith(HUB_FILE)
 
 
 def pickled_weights(folder: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""Whether the hub can be reached, asked before its client: that one tries again for half a minute where nothing is."""
+"""Whether the hub can be reached, asked before its client: that one tries again for half a minute where nothing is.
+
+And a single file of a repository, fetched so.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 _PATIENCE = 3.0  # seconds to a connection; for its answers the hub has as long as its client gives it
 _PORTS = {"https": 443, "http": 80}
+
+
+class NotFetched(Exception):
+    """A file of a repository cannot be had; the text says why, in one line."""
 
 
 @lru_cache
@@ -38,6 +46,22 @@ def unreachable(seconds: float = _PATIENCE) -> str | None:
     if not name or port is None:  # a proxy of another kind: only its client knows how to reach it
         return None
     return connection_problem(name, port, seconds)
+
+
+def fetch_file(repository: str, name: str, revision: str | None) -> Path:
+    """Return a file of a repository in the hub's cache, where it is fetched to if it is not there yet.
+
+    Raises:
+        NotFetched: There is no such file, or it cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    away = unreachable()
+    try:  # what is in the cache is found without the hub
+        return Path(hf_hub_download(repository, name, revision=revision, local_files_only=away is not None))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise NotFetched(away or str(error).splitlines()[0]) from error
 
 
 def connection_problem(host: str, port: int, seconds: float) -> str | None:

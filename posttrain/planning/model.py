@@ -267,20 +267,16 @@ def config_of(model: Model) -> dict[str, Any]:
         return _read(there.path / "config.json", model.base)
     if model.base in KNOWN:
         return KNOWN[model.base]
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from posttrain.planning.hub import NotFetched, fetch_file
 
-    from posttrain.planning.hub import unreachable
-
-    away = unreachable()
-    try:  # what is in the cache is found without the hub
-        path = hf_hub_download(model.base, "config.json", revision=model.revision, local_files_only=away is not None)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    try:
+        path = fetch_file(model.base, "config.json", model.revision)
+    except NotFetched as error:
         raise UserError(
-            f"model.base: the configuration of {model.base} cannot be fetched ({away or str(error).splitlines()[0]}); "
-            "download its config.json into a folder and give the folder"
+            f"model.base: the configuration of {model.base} cannot be fetched ({error}); download its config.json into "
+            "a folder and give the folder"
         ) from error
-    return _read(Path(path), model.base)
+    return _read(path, model.base)
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

@@ -74,12 +74,8 @@ def needed(recipe: Recipe, shape: Shape, todo: dict[str, Training], after: Colle
         if during > most:
             most, where = during, name
         finished += final
-    variants = recipe.quantize.variants if recipe.quantize is not None else []
     for name in after:
-        if name == "quantize":
-            finished += sum(variant_bytes(recipe, shape, variant) for variant in variants)
-        else:
-            finished += released_bytes(recipe, shape)
+        finished += variants_bytes(recipe, shape) if name == "quantize" else released_bytes(recipe, shape)
         if finished > most:
             most, where = finished, name
     return most, where
@@ -119,12 +115,16 @@ def variant_bytes(recipe: Recipe, shape: Shape, variant: Variant) -> int:
     return int(packed) + embeddings * _BYTES[recipe.model.dtype]
 
 
+def variants_bytes(recipe: Recipe, shape: Shape, only: Collection[str] | None = None) -> int:
+    """Return the bytes of the variants that a recipe lists, or of those with some names."""
+    variants = recipe.quantize.variants if recipe.quantize is not None else []
+    return sum(variant_bytes(recipe, shape, each) for each in variants if only is None or each.name in only)
+
+
 def released_bytes(recipe: Recipe, shape: Shape) -> int:
     """Return the bytes of the model files that a release copies."""
-    from posttrain.release.checkpoints import planned, wanted_variants
+    from posttrain.release.checkpoints import planned
 
     asked = recipe.release.checkpoints if recipe.release is not None else None
-    variants = recipe.quantize.variants if recipe.quantize is not None else []
-    names = [name for name in wanted_variants(recipe) if asked is None or name in asked]
     whole = len(planned(recipe)) * shape.parameters.total * _BYTES[recipe.model.dtype]
-    return whole + sum(variant_bytes(recipe, shape, each) for each in variants if each.name in names)
+    return whole + variants_bytes(recipe, shape, asked)

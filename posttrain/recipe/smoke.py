@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from posttrain.assets import is_hub_id
+from posttrain.assets import is_hub_file, is_hub_id
 from posttrain.chat.template import builtin_templates
 from posttrain.recipe.load import LoadedRecipe
 from posttrain.recipe.schema import Cpt, Data, Dpo, Launch, Model, Recipe, Release, Sft, TextSource
@@ -19,7 +19,6 @@ from posttrain.recipe.schema_data import Decontamination, EvalSet
 from posttrain.recipe.schema_generate import MagpieRollout, Rate, Respond, RewardModel, Rollout, Teacher, Translate
 from posttrain.recipe.schema_quantize import Quantize, TextSet
 from posttrain.recipe.smoke_evaluate import few_samples
-from posttrain.release.licence_text import is_on_hub
 
 FLAG = "--smoke"
 FOLDER = "smoke-model"  # in the output folder: the tiny model and its tokenizer
@@ -185,7 +184,7 @@ def _release(recipe: Recipe, notes: list[str]) -> Release | None:
     checkpoints = section.checkpoints
     if checkpoints is not None and recipe.quantize is not None:  # a smaller model's variants have other names
         checkpoints = [name for name in checkpoints if not name.startswith("gptq-")] or None
-    if fetched := [written for written in section.license_files if is_on_hub(written)]:
+    if fetched := [written for written in section.license_files if is_hub_file(written)]:
         notes.append(f"release.license: Apache-2.0 in place of {section.license}, whose text is on the hub")
         section = replace(
             section,

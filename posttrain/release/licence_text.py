@@ -5,16 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from posttrain.assets import locate
+from posttrain.assets import is_hub_file, locate
 from posttrain.errors import UserError
 
-HUB = "hf://"
 _ON_HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?/([^\\]+)")
-
-
-def is_on_hub(written: str) -> bool:
-    """Tell a file in a repository, `hf://OWNER/NAME/FILE` or `hf://OWNER/NAME@REVISION/FILE`, from a path."""
-    return written.startswith(HUB)
 
 
 def text_file(written: str) -> Path:
@@ -23,7 +17,7 @@ def text_file(written: str) -> Path:
     Raises:
         UserError: It is written in a way that names no file of a repository, or it cannot be fetched.
     """
-    if not is_on_hub(written):
+    if not is_hub_file(written):
         return Path(locate(written)).expanduser()
     match = _ON_HUB.fullmatch(written)
     if match is None or ".." in PurePosixPath(match[3]).parts:
@@ -31,17 +25,13 @@ def text_file(written: str) -> Path:
             f"release.license_files: {written} names no file on the hub; write hf://OWNER/NAME/FILE, or "
             "hf://OWNER/NAME@REVISION/FILE"
         )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from posttrain.planning.hub import unreachable
+    from posttrain.planning.hub import NotFetched, fetch_file
 
     repository, revision, name = match.groups()
-    away = unreachable()
-    try:  # what is in the cache is found without the hub
-        return Path(hf_hub_download(repository, name, revision=revision, local_files_only=away is not None))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    try:
+        return fetch_file(repository, name, revision)
+    except NotFetched as error:
         raise UserError(
-            f"release.license_files: {written} cannot be fetched ({away or str(error).splitlines()[0]}); accept the "
-            "terms of the repository and set HF_TOKEN if it asks for that, or download the file and name it here"
+            f"release.license_files: {written} cannot be fetched ({error}); accept the terms of the repository and set "
+            "HF_TOKEN if it asks for that, or download the file and name it here"
         ) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posttrain.assets import locate
+from posttrain.assets import is_hub_file, locate
 from posttrain.errors import UserError
 from posttrain.stages.external import External
 
@@ -45,12 +45,11 @@ def release_part(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def release_files(recipe: Recipe) -> list[External]:
     """Return the texts of licences, and the card of a base model in a folder, which states its licence."""
     from posttrain.release.licence import base_folder
-    from posttrain.release.licence_text import is_on_hub
 
     assert recipe.release is not None
     found = []
     for index, written in enumerate(recipe.release.license_files):
-        place = None if is_on_hub(written) else Path(locate(written)).expanduser()
+        place = None if is_hub_file(written) else Path(locate(written)).expanduser()
         found.append(External(f"release.license_files.{index}", written, place))
     folder = base_folder(recipe)
     if folder is not None and (folder / "README.md").is_file():

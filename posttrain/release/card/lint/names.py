@@ -13,7 +13,7 @@ from posttrain.release.card.lint.markdown import Card
 from posttrain.release.card.usage import usage_digest
 
 _HUB_LINK = re.compile(
-    r"https?://(?:huggingface\.co|hf\.co)/(?P<datasets>datasets/)?(?P<repository>[\w.-]+(?:/(?!tree/)[\w.-]+)?)"
+    r"https?://(?:huggingface\.co|hf\.co)/(?P<datasets>datasets/)?(?P<repository>[\w.-]+(?:/[\w.-]+)?)"
 )
 _BRANCH = re.compile(r"/tree/(?P<branch>[\w.-]+)")
 _DOWNLOAD = re.compile(r"\bhf download (?P<repository>\S+)(?: --revision (?P<branch>\S+))?")
